@@ -1,48 +1,28 @@
 //! Authenticates requests to Elasticsearch.
 //!
 //! Everything specific to one way of authentication is in this module: its settings, its headers, its secrets, and the
-//! advice after a refusal. To add a way, add a function to `WAYS`, a variant of [`Auth`], and its flag. Users must
+//! advice after a refusal. To add a way, add a function to `WAYS` (`ways.rs`), a variant of [`Auth`], and its flag. Users must
 //! choose exactly one way; `--no-auth` is one, too.
 
+mod amazon;
 pub mod aws;
 mod sigv4;
 mod stored;
+mod ways;
 
 use std::sync::Arc;
 
 use ureq::http::header::AUTHORIZATION;
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
-use self::aws::CredentialSources;
+pub(crate) use self::amazon::is_amazons;
+use self::amazon::{Amazon, amazon};
 use self::sigv4::Signer;
 use self::stored::StoredSecret;
-use crate::exit::Failure;
-use crate::http::url::UserInfo;
-use crate::http::{TransportError, proxy::Proxies};
+use self::ways::{API_KEY, WAYS};
+pub use self::ways::{AuthSettings, AwsChain};
+use crate::http::TransportError;
 use crate::secret::Secret;
-
-/// Returns the region (the given one, if any) and the sources of credentials for it.
-pub type AwsChain<'g> = &'g dyn Fn(Option<&str>) -> Result<(String, CredentialSources), Failure>;
-
-/// Settings that authentication is read from.
-pub struct AuthSettings<'g> {
-    /// Looks up an environment variable.
-    pub variable: &'g dyn Fn(&str) -> Option<String>,
-    /// Value of `--username`, else of its variable.
-    pub username: Option<String>,
-    /// User and password in the URL.
-    pub user_info: Option<UserInfo>,
-    /// Value of `--aws-sigv4`, else of its variable.
-    pub aws_sigv4: Option<String>,
-    /// Whether `--no-auth` is set.
-    pub no_auth: bool,
-    /// Base URLs of the server.
-    pub urls: &'g [String],
-    /// Finds the AWS region and credential sources.
-    pub aws: AwsChain<'g>,
-    /// The proxy for the services that provide AWS credentials.
-    pub proxies: &'g Proxies,
-}
 
 /// How requests authenticate.
 #[derive(Clone, Debug)]
@@ -59,113 +39,7 @@ pub enum Auth {
     NoAuth,
 }
 
-/// Reads the settings of one way; None: nothing is set for it.
-type Way = fn(&AuthSettings<'_>) -> Result<Option<Auth>, Failure>;
-
-/// All ways, with their names in messages.
-const WAYS: [(&str, Way); 6] = [
-    ("an API key (ELASTICSEARCH_API_KEY)", api_key),
-    ("a user and password (--username or ELASTICSEARCH_USERNAME, with ELASTICSEARCH_PASSWORD)", basic),
-    ("a user and password in ELASTICSEARCH_URL", basic_from_url),
-    ("a bearer token (ELASTICSEARCH_BEARER_TOKEN)", bearer),
-    ("AWS signatures (--aws-sigv4 or ELASTICSEARCH_AWS_SIGV4)", sigv4),
-    ("--no-auth", no_auth),
-];
-
-const API_KEY: &str = "ELASTICSEARCH_API_KEY";
-const USERNAME: &str = "ELASTICSEARCH_USERNAME";
-const PASSWORD: &str = "ELASTICSEARCH_PASSWORD";
-const BEARER_TOKEN: &str = "ELASTICSEARCH_BEARER_TOKEN";
-
-fn api_key(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
-    let key = StoredSecret::find(API_KEY, given, |text| {
-        let why = "it has white space, quotes or other characters that a key cannot have: set it to the `encoded` \
-        value of an API key, or to its id and api_key with a colon between them";
-        if may_be_token(text) { Ok(()) } else { Err(why) }
-    })?;
-    Ok(key.map(Auth::ApiKey))
-}
-
-/// Whether a text may be a key or a token. Quotes are what a shell would have removed, but `docker --env-file` and systemd
-/// credentials keep; braces are those of a whole reply with a key in it.
-fn may_be_token(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_graphic() && !br#""'`{}"#.contains(&byte))
-}
-
-fn basic(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
-    let password = StoredSecret::find(PASSWORD, given, |_| Ok(()))?;
-    let of_url =
-        given.user_info.as_ref().filter(|info| info.password.is_none()).map(|info| info.user.clone());
-    match (given.username.clone().or(of_url), password) {
-        (Some(user), Some(password)) => {
-            if user.contains(':') {
-                return Err(Failure::usage(
-                    "--username (ELASTICSEARCH_USERNAME) has a colon, which a user name cannot have",
-                ));
-            }
-            Ok(Some(Auth::Basic(user.trim().into(), password)))
-        }
-        (Some(_), None) => Err(Failure::usage(format!(
-            "a user name is given, but no password: set {PASSWORD}, or name a file that holds it in {PASSWORD}_FILE"
-        ))),
-        (None, Some(_)) => Err(Failure::usage(format!(
-            "{PASSWORD} is set, but no user name: give it with --username ({USERNAME})"
-        ))),
-        (None, None) => Ok(None),
-    }
-}
-
-fn basic_from_url(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
-    let Some(UserInfo { user, password: Some(password) }) = &given.user_info else { return Ok(None) };
-    let password = StoredSecret::of_setting("ELASTICSEARCH_URL", password.clone());
-    Ok(Some(Auth::Basic(user.as_str().into(), Arc::new(password))))
-}
-
-fn bearer(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
-    let token = StoredSecret::find(BEARER_TOKEN, given, |text| {
-        let why = "it has white space, quotes or other characters that a token cannot have";
-        if may_be_token(text) { Ok(()) } else { Err(why) }
-    })?;
-    Ok(token.map(Auth::Bearer))
-}
-
-fn sigv4(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
-    let Some(service) = &given.aws_sigv4 else { return Ok(None) };
-    Signer::new(service, given).map(|signer| Some(Auth::SigV4(Arc::new(signer))))
-}
-
-fn no_auth(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
-    Ok(given.no_auth.then_some(Auth::NoAuth))
-}
-
 impl Auth {
-    /// Reads the one way that is set.
-    ///
-    /// # Errors
-    ///
-    /// Returns a usage failure if no way or more than one is set, or if its settings are incomplete or cannot be read.
-    /// The failure holds no secret.
-    pub fn read(given: &AuthSettings<'_>) -> Result<Self, Failure> {
-        let mut found: Option<(&str, Self)> = None;
-        for (name, way) in WAYS {
-            let Some(auth) = way(given)? else { continue };
-            if let Some((other, _)) = found {
-                return Err(Failure::usage(format!(
-                    "two ways to authenticate are given: {other}, and {name}: remove one of them"
-                )));
-            }
-            found = Some((name, auth));
-        }
-        found.map(|(_, auth)| auth).ok_or_else(|| {
-            let ways: Vec<_> = WAYS.iter().map(|(name, _)| *name).collect();
-            Failure::usage(format!(
-                "no way to authenticate to Elasticsearch is given: give one of {}; or use --dry-run to \
-                 write nothing",
-                ways.join(", ")
-            ))
-        })
-    }
-
     /// Creates an API key, for tests and benches.
     pub fn of_api_key(key: &str) -> Self {
         Self::ApiKey(Arc::new(StoredSecret::of_setting(API_KEY, Secret::new(key))))
@@ -337,48 +211,6 @@ fn parts_of_key(key: &Secret) -> Vec<Secret> {
     let secret = pair.split_once(':').map(|(_, secret)| Secret::new(secret));
     let encoded = Secret::new(base64_simd::STANDARD.encode_to_string(&pair));
     [Some(encoded), Some(Secret::new(pair)), secret].into_iter().flatten().collect()
-}
-
-/// Refusals by Amazon's services. Elasticsearch does not send these texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Amazon {
-    /// The service accepts only signed requests, or those of a user of the domain.
-    WantsSignature,
-    RefusesSignature,
-}
-
-/// Returns whether an answer refuses credentials with a text of Amazon's services.
-///
-/// Source: Amazon OpenSearch Service Developer Guide, "Troubleshooting"; IAM User Guide, "Troubleshoot Signature
-/// Version 4 signing". The texts are compared in lower case, since services write them differently.
-pub(crate) fn is_amazons(status: u16, body: &[u8]) -> bool {
-    amazon(status, body).is_some()
-}
-
-fn amazon(status: u16, body: &[u8]) -> Option<Amazon> {
-    if !matches!(status, 400 | 401 | 403) {
-        return None;
-    }
-    let text = String::from_utf8_lossy(body.get(..body.len().min(4096))?).to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has(&[
-        "authorization header requires",
-        "(missing equal-sign) in authorization header",
-        "missing authentication token",
-        "user: anonymous is not authorized",
-    ]) {
-        return Some(Amazon::WantsSignature);
-    }
-    has(&[
-        "request signature we calculated",
-        "security token included in the request",
-        "credential should be scoped",
-        "signature expired",
-        "signature not yet current",
-        "is not authorized to perform: es:",
-        "is not authorized to perform: aoss:",
-    ])
-    .then_some(Amazon::RefusesSignature)
 }
 
 #[cfg(test)]

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use s3::signing::uri_encode;
 use time::OffsetDateTime;
-use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION, HOST};
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
 use super::AuthSettings;
-use crate::auth::aws::signature::{self, Signature, hash, sensitive, time_of};
+use crate::auth::aws::signature::{Scope, Signature, hash, sensitive, time_of};
 use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::exit::Failure;
-use crate::http::{self, TransportError};
+use crate::http::url::default_port;
+use crate::http::{self, HttpSettings, TransportError};
 use crate::secret::Secret;
 
 /// Connect time-out for services that provide credentials.
@@ -28,16 +28,11 @@ const SERVICES: [&str; 2] = ["es", "aoss"];
 
 /// Signs requests with credentials from the AWS sources.
 pub struct Signer {
-    scope: Scope,
+    region: String,
+    service: String,
     provider: Provider,
     /// All credentials used so far. They have to be masked.
     known: Mutex<Vec<Secret>>,
-}
-
-/// Region and service that a signature is valid for.
-struct Scope {
-    region: String,
-    service: String,
 }
 
 struct Request<'r> {
@@ -63,9 +58,11 @@ impl Signer {
         }
         let of_host = given.urls.iter().find_map(|url| region_of_host(url));
         let (region, sources) = (given.aws)(of_host.as_deref())?;
-        let agent = agent(given)?;
-        let scope = Scope { region, service: service.to_owned() };
-        Ok(Self { scope, provider: Provider::new(sources, agent), known: Mutex::default() })
+        // Only the proxy setting applies to the services that provide credentials; the other connection settings are
+        // for Elasticsearch.
+        let agent = http::agent(&HttpSettings::new(given.proxies, CONNECT_LIMIT))?;
+        let provider = Provider::new(sources, agent);
+        Ok(Self { region, service: service.to_owned(), provider, known: Mutex::default() })
     }
 
     /// Adds the headers of a signature to a request.
@@ -77,27 +74,24 @@ impl Signer {
         body: &[u8],
     ) -> Result<(), TransportError> {
         let credentials = self.credentials()?;
-        self.sign_with(&credentials, method, uri, headers, body, OffsetDateTime::now_utc())
+        self.add_signature(&credentials, (method, uri, body), headers)
             .map_err(|why| TransportError::Refused(format!("a request cannot be signed: {why}")))
     }
 
-    fn sign_with(
+    fn add_signature(
         &self,
         credentials: &Credentials,
-        method: &str,
-        uri: &Uri,
+        (method, uri, body): (&str, &Uri, &[u8]),
         headers: &mut HeaderMap,
-        body: &[u8],
-        now: OffsetDateTime,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        let (host, hash, time) = (host_of(uri), hash(body), time_of(now)?);
+        let (host, hash, time) = (host_of(uri), hash(body), time_of(OffsetDateTime::now_utc())?);
         let token = credentials.session_token.as_ref().map(|token| token.expose());
         let mut signed =
             vec![("host", host.as_str()), ("x-amz-content-sha256", &hash), ("x-amz-date", &time)];
         signed.extend(token.map(|token| ("x-amz-security-token", token)));
         let query = uri.query().unwrap_or_default();
         let request = Request { method, path: uri.path(), query, headers: &signed, body: &hash };
-        let value = authorization(&request, credentials, &self.scope, &time);
+        let value = authorization(&request, credentials, self.scope(), &time);
         headers.insert(HOST, HeaderValue::try_from(&host)?);
         headers.insert("x-amz-date", HeaderValue::try_from(&time)?);
         headers.insert("x-amz-content-sha256", HeaderValue::try_from(&hash)?);
@@ -106,6 +100,10 @@ impl Signer {
         }
         headers.insert(AUTHORIZATION, sensitive(&value)?);
         Ok(())
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope { region: &self.region, service: &self.service }
     }
 
     fn credentials(&self) -> Result<Arc<Credentials>, TransportError> {
@@ -139,7 +137,7 @@ impl Signer {
 
     pub(super) fn refusal(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
-        let Scope { region, service } = &self.scope;
+        let Scope { region, service } = self.scope();
         if text.contains("is not authorized to perform") {
             return format!(
                 "the AWS identity may not use this: allow it {service}:{} in its policy, and in that of the domain or \
@@ -166,25 +164,8 @@ impl Signer {
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Signer({} {})", self.scope.service, self.scope.region)
+        write!(f, "Signer({} {})", self.service, self.region)
     }
-}
-
-/// Creates the agent for services that provide credentials. Only the proxy setting applies to them; the other
-/// connection settings are for Elasticsearch.
-fn agent(given: &AuthSettings<'_>) -> Result<Agent, Failure> {
-    http::agent(&http::HttpSettings {
-        ca_cert: None,
-        ca_fingerprint: None,
-        client_cert: None,
-        is_https: true,
-        skip_tls_verify: false,
-        proxies: given.proxies,
-        connect_limit: CONNECT_LIMIT,
-        head_limit: None,
-        read_limit: None,
-        idle_connections: 1,
-    })
 }
 
 /// Returns the region in an AWS host name: `….REGION.es.amazonaws.com`, `….aos.REGION.on.aws`.
@@ -202,14 +183,13 @@ fn region_of_host(url: &str) -> Option<String> {
 /// Returns the host as it is sent: without the scheme's default port.
 fn host_of(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
-    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    match uri.port_u16().filter(|port| *port != default) {
+    match uri.port_u16().filter(|port| *port != default_port(uri)) {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
 }
 
-fn authorization(request: &Request<'_>, credentials: &Credentials, scope: &Scope, time: &str) -> String {
+fn authorization(request: &Request<'_>, credentials: &Credentials, scope: Scope<'_>, time: &str) -> String {
     let names: Vec<_> = request.headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let lines: String =
@@ -218,7 +198,6 @@ fn authorization(request: &Request<'_>, credentials: &Credentials, scope: &Scope
     let path = if request.path.is_empty() { "/".to_owned() } else { uri_encode(request.path, false) };
     let Request { method, query, body, .. } = request;
     let canonical = format!("{method}\n{path}\n{}\n{lines}\n{names}\n{body}", canonical_query(query));
-    let scope = signature::Scope { region: &scope.region, service: &scope.service };
     let Signature { scope, signature } = Signature::of(&canonical, credentials, scope, time);
     format!(
         "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
@@ -237,111 +216,4 @@ fn canonical_query(query: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    const TIME: &str = "20150830T123600Z";
-
-    /// Returns the end of the signature of a request in the "AWS Signature Version 4 Test Suite". Its requests are to
-    /// `example.amazonaws.com` in 2015.
-    fn signature(method: &str, path: &str, query: &str, more: &[(&str, &str)], body: &[u8]) -> String {
-        let mut headers = vec![("host", "example.amazonaws.com"), ("x-amz-date", TIME)];
-        headers.extend(more);
-        headers.sort();
-        let hash = hash(body);
-        let credentials = Credentials {
-            access_key: "AKIDEXAMPLE".into(),
-            secret_key: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
-            session_token: None,
-            expires: None,
-        };
-        let scope = Scope { region: "us-east-1".into(), service: "service".into() };
-        let value = authorization(
-            &Request { method, path, query, headers: &headers, body: &hash },
-            &credentials,
-            &scope,
-            TIME,
-        );
-        let start =
-            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=";
-        assert!(value.starts_with(start), "{value}");
-        value.rsplit_once("Signature=").unwrap().1.to_owned()
-    }
-
-    /// Source: "AWS Signature Version 4 Test Suite": get-vanilla, post-vanilla, get-vanilla-query-order-key-case,
-    /// get-unreserved, get-utf8, get-vanilla-utf8-query, post-x-www-form-urlencoded.
-    #[test]
-    fn requests_are_signed_as_in_the_published_test_suite() {
-        let unreserved = "/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        let form = ("content-type", "application/x-www-form-urlencoded");
-        for (signed, expected) in [
-            (
-                signature("GET", "/", "", &[], b""),
-                "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
-            ),
-            (
-                signature("POST", "/", "", &[], b""),
-                "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
-            ),
-            (
-                signature("GET", "/", "Param2=value2&Param1=value1", &[], b""),
-                "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
-            ),
-            (
-                signature("GET", unreserved, "", &[], b""),
-                "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f",
-            ),
-            (
-                signature("GET", "/\u{1234}", "", &[], b""),
-                "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85",
-            ),
-            (
-                signature("GET", "/", "\u{1234}=bar", &[], b""),
-                "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04",
-            ),
-            (
-                signature("POST", "/", "", &[form], b"Param1=value1"),
-                "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a",
-            ),
-        ] {
-            assert_eq!(signed, expected);
-        }
-        assert_eq!(hash(b""), EMPTY);
-    }
-
-    #[test]
-    fn paths_are_encoded_twice_and_queries_are_encoded_again() {
-        assert_eq!(
-            uri_encode("/posts,post%2Ctombstones/_flush", false),
-            "/posts%2Cpost%252Ctombstones/_flush"
-        );
-        assert_eq!(canonical_query("b=*.x,y&a&a=%20%2c"), "a=&a=%20%2C&b=%2A.x%2Cy");
-    }
-
-    #[test]
-    fn a_host_name_of_aws_contains_its_region() {
-        for (url, region) in [
-            ("https://search-x-abc.eu-west-1.es.amazonaws.com", Some("eu-west-1")),
-            ("https://vpc-x-abc.cn-north-1.es.amazonaws.com.cn:443/", Some("cn-north-1")),
-            ("https://abc.us-gov-west-1.aoss.amazonaws.com", Some("us-gov-west-1")),
-            ("https://search-x-abc.aos.eu-central-1.on.aws", Some("eu-central-1")),
-            ("https://es.example", None),
-            ("http://127.0.0.1:9200", None),
-        ] {
-            assert_eq!(region_of_host(url).as_deref(), region, "{url}");
-        }
-    }
-
-    #[test]
-    fn a_host_is_sent_without_the_default_port() {
-        for (url, host) in [
-            ("https://a:443/", "a"),
-            ("http://a:80/", "a"),
-            ("https://a:80/", "a:80"),
-            ("http://[::1]:9200", "[::1]:9200"),
-        ] {
-            assert_eq!(host_of(&url.parse().unwrap()), host);
-        }
-    }
-}
+mod tests;

@@ -2,8 +2,11 @@
 
 use ureq::http::header::HOST;
 
+use super::ways::{BEARER_TOKEN, PASSWORD, USERNAME};
 use super::*;
-use crate::exit::ExitCode;
+use crate::exit::{ExitCode, Failure};
+use crate::http::proxy::Proxies;
+use crate::http::url::UserInfo;
 
 const URL: &str = "https://es.example:9200";
 

@@ -1,6 +1,7 @@
 //! Completions for bash, zsh and fish.
 
-use super::entry::{Entry, Value, flags};
+use super::entries::flags;
+use super::entry::{Entry, Value};
 use crate::text::plain;
 
 const HEAD: &str = "# Generated from the table of options; changes here are lost.\n";

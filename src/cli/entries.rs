@@ -16,6 +16,16 @@ pub fn paths() -> &'static Entry {
     &ENTRY
 }
 
+/// Returns all settings in the order in which they are explained.
+pub fn all() -> impl Iterator<Item = &'static Entry> {
+    GROUPS.iter().flat_map(Group::entries)
+}
+
+/// Returns the settings with a flag, each with the flag's name without dashes.
+pub fn flags() -> impl Iterator<Item = (String, &'static Entry)> {
+    all().filter_map(|entry| Some((entry.flag()?, entry)))
+}
+
 settings! {
     "Task" {
         mode: option String,

@@ -1,7 +1,5 @@
 //! The definition of a setting, and the macro that generates code from the list of settings.
 
-use super::entries::{Cli, GROUPS};
-
 /// Settings that belong together.
 #[derive(Debug)]
 pub struct Group {
@@ -31,8 +29,8 @@ pub struct Entry {
     pub default: &'static str,
     /// The meaning, in lower case and without a full stop; back-ticks mark literal words.
     pub text: &'static str,
-    /// Returns the flag's value on the command line. None for a setting without a flag.
-    pub typed: Option<fn(&Cli) -> Option<String>>,
+    /// Whether there is a flag.
+    pub has_flag: bool,
 }
 
 /// The kind of value that a flag or variable takes.
@@ -66,7 +64,7 @@ impl Value {
 
 /// Creates a setting without variables and default.
 pub(super) const fn takes(value: Value) -> Entry {
-    Entry { name: "", value, variables: &[], default: "", text: "", typed: None }
+    Entry { name: "", value, variables: &[], default: "", text: "", has_flag: false }
 }
 
 impl PartialEq for Entry {
@@ -88,7 +86,7 @@ impl Entry {
 
     /// Returns the flag without its dashes; None for a variable without a flag.
     pub fn flag(&self) -> Option<String> {
-        self.typed.map(|_| self.name.replace('_', "-"))
+        self.has_flag.then(|| self.name.replace('_', "-"))
     }
 
     /// Returns the flag as it is typed, with its value; empty for a variable without a flag.
@@ -121,19 +119,9 @@ impl Entry {
     }
 }
 
-/// Returns all settings in the order in which they are explained.
-pub fn all() -> impl Iterator<Item = &'static Entry> {
-    GROUPS.iter().flat_map(Group::entries)
-}
-
-/// Returns the settings with a flag, each with the flag's name without dashes.
-pub fn flags() -> impl Iterator<Item = (String, &'static Entry)> {
-    all().filter_map(|entry| Some((entry.flag()?, entry)))
-}
-
 /// Generates the struct that argh fills, a function for each entry, and their groups.
 ///
-/// A setting is `name: kind, text, entry;`. The kind becomes the type of a field of [`Cli`]:
+/// A setting is `name: kind, text, entry;`. The kind becomes the type of a field of `Cli`:
 ///
 /// - `option String` takes a value.
 /// - `several String` takes a value each time it is typed.
@@ -158,18 +146,27 @@ macro_rules! settings {
             )*)*
         }
 
+        impl Cli {
+            /// Returns the value of a flag, if it is on the command line.
+            pub fn typed(&self, entry: &Entry) -> Option<String> {
+                match entry.name {
+                    $($(
+                        $(stringify!($name) => self.$name.as_ref().map($option::to_string),)?
+                        $(stringify!($name) => (!self.$name.is_empty()).then(|| <[$several]>::join(&self.$name, ",")),)?
+                        $(stringify!($name) => self.$name.then(|| $switch::to_string(&true)),)?
+                    )*)*
+                    _ => None,
+                }
+            }
+        }
+
         $($(
             #[doc = $text]
             pub fn $name() -> &'static Entry {
                 static ENTRY: Entry = Entry {
                     name: stringify!($name),
                     text: $text,
-                    typed: settings!(@maybe
-                        $(|cli| cli.$name.as_ref().map($option::to_string))?
-                        $(|cli| (!cli.$name.is_empty()).then(|| <[$several]>::join(&cli.$name, ",")))?
-                        $(|cli| cli.$name.then(|| $switch::to_string(&true)))?
-                        $(|_| settings!(@none $trigger))?
-                    ),
+                    has_flag: settings!(@has_flag $($option)? $($several)? $($switch)? $($trigger)?),
                     ..$entry
                 };
                 &ENTRY
@@ -179,8 +176,7 @@ macro_rules! settings {
         /// All settings in groups.
         pub static GROUPS: &[Group] = &[$(Group { title: $title, entries: &[$($name),*] }),*];
     };
-    (@none $trigger:tt) => { None };
-    (@maybe) => { None };
-    (@maybe $typed:expr) => { Some($typed) };
+    (@has_flag) => { false };
+    (@has_flag $kind:tt) => { true };
 }
 pub(super) use settings;

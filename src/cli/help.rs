@@ -41,13 +41,13 @@ pub fn text() -> String {
 
 /// Returns a flag as it is typed, or the variables of a setting without one.
 fn name(setting: &Entry) -> String {
-    if setting.typed.is_none() { setting.variables.join(",\n  ") } else { setting.usage() }
+    if setting.has_flag { setting.usage() } else { setting.variables.join(",\n  ") }
 }
 
 /// Returns the meaning of a setting with its default, and with its variables unless they already name it.
 fn explanation(setting: &Entry) -> String {
     let mut notes = Vec::new();
-    let is_named_by_variables = setting.typed.is_none() && setting.name != paths().name;
+    let is_named_by_variables = !setting.has_flag && setting.name != paths().name;
     if !setting.variables.is_empty() && !is_named_by_variables {
         notes.push(setting.variables.join(", "));
     }

@@ -16,8 +16,8 @@ pub mod settings;
 pub mod tables;
 mod texts;
 
-pub use entries::Cli;
-pub use entry::{Entry, all, flags};
+pub use entries::{Cli, all, flags};
+pub use entry::Entry;
 use settings::parse_switch;
 
 /// The result of parsing the command line.

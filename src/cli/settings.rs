@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::choices::Choice;
-use super::entry::{Entry, Value, all};
-use crate::cli::Cli;
+use super::entries::{Cli, all};
+use super::entry::{Entry, Value};
 use crate::exit::Failure;
 
 /// The command line and the environment. Every error names the setting.
@@ -25,7 +25,7 @@ impl Settings<'_> {
     /// Returns the value of a setting, with the name of the flag or variable that sets it.
     pub fn set(&self, entry: &Entry) -> Option<(String, String)> {
         // An empty value on the command line still counts as set.
-        if let Some(text) = entry.typed.and_then(|typed| typed(self.cli)) {
+        if let Some(text) = self.cli.typed(entry) {
             return Some((format!("--{}", entry.flag()?), text));
         }
         entry.variables.iter().find_map(|name| Some(((*name).to_owned(), self.get(name)?)))

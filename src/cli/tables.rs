@@ -1,7 +1,7 @@
 //! The tables of docs/configuration.md.
 
-use super::entries::paths;
-use super::entry::{Entry, all};
+use super::entries::{all, paths};
+use super::entry::Entry;
 use crate::exit::EXIT_CODES;
 
 /// Returns the mark before the generated part of this name.

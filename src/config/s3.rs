@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 
 use super::parts::read_span;
+use crate::auth::aws::shared::set_in;
 use crate::auth::aws::{CredentialSources, is_region};
 use crate::cli::choices::{Choice, Payer};
 use crate::cli::entries;
@@ -88,7 +89,7 @@ impl Settings<'_> {
         let profile = self.profile();
         // An unreadable file is reported when credentials are looked up.
         let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
-        let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
+        let of_profile = |setting: &str| set_in(&section, setting);
         let region = self.region(&bucket, of_profile("region"))?;
         let variant = self.variant(&region.name, of_profile)?;
         let services =
@@ -126,7 +127,7 @@ impl Settings<'_> {
     pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
         let profile = self.profile();
         let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
-        let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
+        let of_profile = |setting: &str| set_in(&section, setting);
         let region = match region {
             Some(region) => region.to_owned(),
             None => self.region_set(of_profile("region"))?.name,

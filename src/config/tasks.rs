@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::parts::{Archives, BatchLimits, Intake, Job, Reports, Server, read_names, read_senders};
-use super::{Mode, Output, VectorChoice, rules};
+use super::parts::{Archives, BatchLimits, Intake, Server, read_names, read_senders};
+use super::{Job, Mode, Output, Reports, VectorChoice, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;

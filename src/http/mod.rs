@@ -16,6 +16,7 @@ use crate::exit::Failure;
 pub(crate) mod encoding;
 mod fingerprint;
 mod interim;
+mod no_proxy;
 pub(crate) mod nodes;
 pub mod proxy;
 mod reach;
@@ -55,6 +56,24 @@ pub(crate) struct HttpSettings<'s> {
     pub(crate) idle_connections: usize,
 }
 
+impl<'s> HttpSettings<'s> {
+    /// Creates settings for one thread that sends requests to a server which the system trusts.
+    pub(crate) fn new(proxies: &'s Proxies, connect_limit: Duration) -> Self {
+        Self {
+            ca_cert: None,
+            ca_fingerprint: None,
+            client_cert: None,
+            is_https: true,
+            skip_tls_verify: false,
+            proxies,
+            connect_limit,
+            head_limit: None,
+            read_limit: None,
+            idle_connections: 1,
+        }
+    }
+}
+
 /// Creates an agent for requests to one server.
 ///
 /// It follows no redirects and ignores the proxy variables of the environment: credentials go only to the host that
@@ -83,26 +102,4 @@ pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
             .chain(tls::connector(settings)?)
             .chain(InterimConnector);
     Ok(Agent::with_parts(config, connector, CachingResolver::new(proxies)))
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// Settings for https to a server that the system trusts.
-    pub(crate) fn settings() -> HttpSettings<'static> {
-        static PROXIES: std::sync::LazyLock<Proxies> = std::sync::LazyLock::new(Proxies::default);
-        HttpSettings {
-            ca_cert: None,
-            ca_fingerprint: None,
-            client_cert: None,
-            is_https: true,
-            skip_tls_verify: false,
-            proxies: &PROXIES,
-            connect_limit: Duration::from_secs(1),
-            head_limit: None,
-            read_limit: None,
-            idle_connections: 1,
-        }
-    }
 }

@@ -6,22 +6,19 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
 
 use ureq::http::Uri;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
 };
 
+pub use super::no_proxy::NoProxy;
 use super::transport_error::{RefusedByProxy, TransportError, Unreachable};
 use super::url::{parse_base_url, split_user_info};
 use crate::secret::Secret;
 
 /// Longest answer of a proxy to CONNECT, in bytes.
 const LONGEST_ANSWER: usize = 16 << 10;
-
-/// Link-local addresses of the clouds' metadata services, which no proxy reaches.
-const LINK_LOCAL: &str = "169.254.0.0/16,fd00:ec2::/32";
 
 /// The proxy, if any, and the hosts reached without it.
 #[derive(Clone, Debug, Default)]
@@ -110,85 +107,6 @@ impl Proxy {
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Proxy({})", self.url)
-    }
-}
-
-/// Hosts reached without a proxy: names (each with all its subdomains), addresses and address ranges.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NoProxy(Vec<Exception>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Exception {
-    All,
-    /// A name and all its subdomains.
-    Name(String, Option<u16>),
-    /// An address range, by its prefix length in bits.
-    Range(IpAddr, u32, Option<u16>),
-}
-
-impl NoProxy {
-    /// Parses the value of `NO_PROXY`. Ignores parts that cannot be parsed: they name no host.
-    pub fn parse(text: &str) -> Self {
-        let parts = text.split([',', ' ', '\t']).map(str::trim).filter(|part| !part.is_empty());
-        Self(parts.filter_map(Exception::parse).collect())
-    }
-
-    fn has(&self, uri: &Uri) -> bool {
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
-        let https = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let near = Self::parse(LINK_LOCAL);
-        self.0.iter().chain(&near.0).any(|exception| exception.covers(&host, port))
-    }
-}
-
-impl Exception {
-    fn parse(text: &str) -> Option<Self> {
-        if text == "*" {
-            return Some(Self::All);
-        }
-        if let Ok(ip) = text.trim_matches(['[', ']']).parse() {
-            return Some(Self::Range(ip, 128, None));
-        }
-        if let Some((ip, bits)) = text.split_once('/') {
-            return Some(Self::Range(ip.parse().ok()?, bits.parse().ok()?, None));
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.parse().ok()?)),
-            None => (text, None),
-        };
-        if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
-            return Some(Self::Range(ip, 128, port));
-        }
-        let name = host.trim_start_matches('*').trim_matches('.').to_ascii_lowercase();
-        (!name.is_empty()).then_some(Self::Name(name, port))
-    }
-
-    fn covers(&self, host: &str, port: u16) -> bool {
-        let is_port = |wanted: &Option<u16>| wanted.is_none_or(|wanted| wanted == port);
-        match self {
-            Self::All => true,
-            Self::Name(name, wanted) => {
-                let above = host.strip_suffix(name.as_str());
-                is_port(wanted) && above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
-            }
-            Self::Range(ip, bits, wanted) => {
-                is_port(wanted) && host.parse::<IpAddr>().is_ok_and(|host| share_prefix(host, *ip, *bits))
-            }
-        }
-    }
-}
-
-/// Returns whether the first `bits` bits of two addresses are equal.
-fn share_prefix(one: IpAddr, other: IpAddr, bits: u32) -> bool {
-    match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => {
-            (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits.min(32)
-        }
-        (IpAddr::V6(one), IpAddr::V6(other)) => {
-            (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits.min(128)
-        }
-        _ => false,
     }
 }
 
@@ -325,80 +243,4 @@ impl<In: fmt::Debug> fmt::Debug for Forwarding<In> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn is_excepted(no_proxy: &str, url: &str) -> bool {
-        NoProxy::parse(no_proxy).has(&url.parse().unwrap())
-    }
-
-    #[test]
-    fn hosts_of_no_proxy_are_reached_directly() {
-        for (no_proxy, url) in [
-            ("*", "https://es.example"),
-            ("es.example", "https://ES.example:9200/x"),
-            ("other, .example", "https://es.example"),
-            ("*.example", "http://a.es.example"),
-            ("example:9200", "http://es.example:9200"),
-            ("example:443", "https://es.example"),
-            ("10.0.0.0/8", "http://10.1.2.3:9200"),
-            ("127.0.0.1", "http://127.0.0.1:9200"),
-            ("127.0.0.1:9200", "http://127.0.0.1:9200"),
-            ("::1", "http://[::1]:9200"),
-            ("fd00::/8", "http://[fd12::1]"),
-            ("", "http://169.254.169.254/latest"),
-            ("", "http://[fd00:ec2::254]"),
-        ] {
-            assert!(is_excepted(no_proxy, url), "{no_proxy} {url}");
-        }
-        for (no_proxy, url) in [
-            ("", "https://es.example"),
-            ("es.example", "https://yes.example"),
-            ("a.es.example", "https://es.example"),
-            ("example:9201", "http://es.example:9200"),
-            ("10.0.0.0/8", "http://11.1.2.3"),
-            ("10.0.0.0/8", "http://10.example"),
-            ("127.0.0.1", "http://127.0.0.10"),
-            (", ,.,*.", "https://es.example"),
-        ] {
-            assert!(!is_excepted(no_proxy, url), "{no_proxy} {url}");
-        }
-    }
-
-    #[test]
-    fn credentials_of_a_proxy_are_never_shown() {
-        let proxy = Proxy::parse("http://me:hunter2%21@proxy.example:3128/").unwrap();
-        assert_eq!(proxy.url(), "http://proxy.example:3128");
-        assert_eq!(proxy.authorization_line(), "Proxy-Authorization: Basic bWU6aHVudGVyMiE=\r\n");
-        assert!(!format!("{proxy:?}").contains("hunter2"));
-        assert_eq!(Proxy::parse("proxy.example:3128").unwrap().url(), "http://proxy.example:3128");
-        for (url, why) in
-            [("https://proxy.example", "http://"), ("socks5://a:hunter2@b", "http"), ("", "not a URL")]
-        {
-            let error = Proxy::parse(url).unwrap_err();
-            assert!(error.contains(why) && !error.contains("hunter2"), "{url}: {error}");
-        }
-    }
-
-    #[test]
-    fn only_the_head_of_a_request_has_a_request_line() {
-        assert_eq!(request_line(b"POST /_bulk HTTP/1.1\r\nhost: x\r\n"), Some(5));
-        for other in
-            [&b"{\"index\":{}}\r\n"[..], b"", b"POST", b"POST _bulk HTTP/1.1\r\n", b"a / HTTP/1.1\r\n"]
-        {
-            assert_eq!(request_line(other), None);
-        }
-    }
-
-    #[test]
-    fn an_error_of_a_silent_server_mentions_the_proxy_of_other_programs() {
-        let uri: Uri = "https://es.example".parse().unwrap();
-        let mut proxies = Proxies { unused: Some("HTTPS_PROXY"), ..Proxies::default() };
-        let text = proxies.explain(&uri, "refused");
-        assert!(text.starts_with("refused; HTTPS_PROXY is set") && text.contains("--proxy"), "{text}");
-        proxies.proxy = Proxy::parse("http://p:1").ok();
-        assert_eq!(proxies.explain(&uri, "refused"), "by the proxy http://p:1: refused");
-        proxies.no_proxy = NoProxy::parse("example");
-        assert_eq!(proxies.explain(&uri, "refused"), "refused");
-    }
-}
+mod tests;

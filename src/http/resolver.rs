@@ -17,6 +17,7 @@ use ureq::unversioned::transport::NextTimeout;
 
 use super::proxy::{Proxies, Proxy};
 use super::reach::explained;
+use super::url::default_port;
 
 /// How long cached addresses are used without resolving again.
 const CACHED_FOR: Duration = Duration::from_secs(30);
@@ -79,7 +80,7 @@ impl<R: Resolver> CachingResolver<R> {
     /// 6.3).
     fn loopback(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
         let host = uri.host()?.to_ascii_lowercase();
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let port = uri.port_u16().unwrap_or(default_port(uri));
         host.ends_with(".localhost").then(|| self.array(&[([127, 0, 0, 1], port).into()]))
     }
 
@@ -97,7 +98,7 @@ impl<R: Resolver> CachingResolver<R> {
 
 impl<R> fmt::Debug for CachingResolver<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Remembering")
+        f.write_str("CachingResolver")
     }
 }
 

@@ -15,6 +15,11 @@ pub struct UserInfo {
     pub password: Option<Secret>,
 }
 
+/// Returns the default port of a URL's scheme.
+pub(crate) fn default_port(uri: &Uri) -> u16 {
+    if uri.scheme_str() == Some("https") { 443 } else { 80 }
+}
+
 /// Parses a list of base URLs, separated by commas. Returns them without `user:password@`. All URLs that have user and
 /// password must have the same.
 ///

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The result of comparing the index with the latest event of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +28,20 @@ pub enum Finding {
 impl Finding {
     /// Returns the name used in messages.
     pub fn name(self) -> &'static str {
+        NAMES[self.place()]
+    }
+
+    /// Returns its place in [`NAMES`].
+    fn place(self) -> usize {
         match self {
-            Finding::Equal => "equal",
-            Finding::Newer => "newer",
-            Finding::Suppressed => "suppressed",
-            Finding::Missing => "missing",
-            Finding::Stale => "stale",
-            Finding::Different(_) => "different",
-            Finding::Resurrected => "resurrected",
-            Finding::Undeleted => "undeleted",
+            Finding::Equal => 0,
+            Finding::Newer => 1,
+            Finding::Suppressed => 2,
+            Finding::Missing => 3,
+            Finding::Stale => 4,
+            Finding::Different(_) => 5,
+            Finding::Resurrected => 6,
+            Finding::Undeleted => 7,
         }
     }
 
@@ -54,54 +59,23 @@ impl Finding {
     }
 }
 
+/// The names of the findings, in the order of messages.
+const NAMES: [&str; 8] =
+    ["equal", "newer", "suppressed", "missing", "stale", "different", "resurrected", "undeleted"];
+
 /// The number of rows of each finding.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Findings {
-    /// See [`Finding::Equal`].
-    pub equal: u64,
-    /// See [`Finding::Newer`].
-    pub newer: u64,
-    /// See [`Finding::Suppressed`].
-    pub suppressed: u64,
-    /// See [`Finding::Missing`].
-    pub missing: u64,
-    /// See [`Finding::Stale`].
-    pub stale: u64,
-    /// See [`Finding::Different`].
-    pub different: u64,
-    /// See [`Finding::Resurrected`].
-    pub resurrected: u64,
-    /// See [`Finding::Undeleted`].
-    pub undeleted: u64,
-}
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings([u64; NAMES.len()]);
 
 impl Findings {
     /// Counts a finding.
     pub fn count(&mut self, finding: Finding) {
-        *match finding {
-            Finding::Equal => &mut self.equal,
-            Finding::Newer => &mut self.newer,
-            Finding::Suppressed => &mut self.suppressed,
-            Finding::Missing => &mut self.missing,
-            Finding::Stale => &mut self.stale,
-            Finding::Different(_) => &mut self.different,
-            Finding::Resurrected => &mut self.resurrected,
-            Finding::Undeleted => &mut self.undeleted,
-        } += 1;
+        self.0[finding.place()] += 1;
     }
 
     /// Returns all counters with their names, in the order of messages.
-    pub fn all(&self) -> [(&'static str, u64); 8] {
-        [
-            ("equal", self.equal),
-            ("newer", self.newer),
-            ("suppressed", self.suppressed),
-            ("missing", self.missing),
-            ("stale", self.stale),
-            ("different", self.different),
-            ("resurrected", self.resurrected),
-            ("undeleted", self.undeleted),
-        ]
+    pub fn all(&self) -> [(&'static str, u64); NAMES.len()] {
+        std::array::from_fn(|place| (NAMES[place], self.0[place]))
     }
 
     /// Returns the counters of differences with their names.
@@ -112,7 +86,7 @@ impl Findings {
 
     /// Returns the number of rows compared.
     pub fn total(&self) -> u64 {
-        self.all().iter().map(|(_, rows)| rows).sum()
+        self.0.iter().sum()
     }
 
     /// Returns the number of rows for which the index is not as it should be.
@@ -123,14 +97,13 @@ impl Findings {
 
 impl AddAssign<&Findings> for Findings {
     fn add_assign(&mut self, other: &Findings) {
-        self.equal += other.equal;
-        self.newer += other.newer;
-        self.suppressed += other.suppressed;
-        self.missing += other.missing;
-        self.stale += other.stale;
-        self.different += other.different;
-        self.resurrected += other.resurrected;
-        self.undeleted += other.undeleted;
+        self.0.iter_mut().zip(other.0).for_each(|(rows, more)| *rows += more);
+    }
+}
+
+impl Serialize for Findings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.all())
     }
 }
 

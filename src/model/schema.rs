@@ -72,58 +72,41 @@ pub type ReadTombstone = for<'d> fn(&'d Tombstone<'d>) -> Value<'d>;
 /// The field with the time at which a document was written: the only one that does not come from the archive.
 pub const WRITTEN_AT: &str = "indexed_at";
 
+/// Creates a field of posts that only `--add-field` adds, from its name, its kind and its name in `--add-field`.
+macro_rules! further {
+    ($name:literal, $kind:expr, $asked:literal) => {
+        Field { name: $name, kind: $kind, asked: Some($asked), read: |post, _| added(post, $name) }
+    };
+}
+
 /// The fields of a post, in the order in which they are written.
 pub const POST_FIELDS: &[Field<ReadPost>] = &[
-    Field { name: "at_uri", kind: Kind::Keyword, asked: None, read: |post, _| Value::Text(post.at_uri) },
-    Field {
-        name: "author_did",
-        kind: Kind::Keyword,
-        asked: None,
-        read: |post, _| Value::Text(&post.author_did),
-    },
-    Field { name: "content", kind: Kind::Text, asked: None, read: |post, _| Value::Text(&post.content) },
-    Field { name: "created_at", kind: Kind::Date, asked: None, read: |post, _| time(post.created_at) },
-    Field {
-        name: "thread_root_post",
-        kind: Kind::Keyword,
-        asked: None,
-        read: |post, _| text(&post.thread_root_post),
-    },
-    Field {
-        name: "thread_parent_post",
-        kind: Kind::Keyword,
-        asked: None,
-        read: |post, _| text(&post.thread_parent_post),
-    },
-    Field { name: "quote_post", kind: Kind::Keyword, asked: None, read: |post, _| text(&post.quote_post) },
-    Field {
-        name: "embeddings",
-        kind: Kind::Vectors,
-        asked: None,
-        read: |_, embeddings| Value::Vectors(embeddings),
-    },
-    Field { name: WRITTEN_AT, kind: Kind::Date, asked: None, read: |_, _| Value::Now },
-    further("langs", Kind::Keyword, "langs", |post, _| added(post, "langs")),
-    further("hashtags", Kind::Keyword, "hashtags", |post, _| added(post, "hashtags")),
-    further("links", Kind::Link, "links", |post, _| added(post, "links")),
-    further("mentions", Kind::Keyword, "mentions", |post, _| added(post, "mentions")),
-    further("media", Kind::Nested(MEDIUM), "media", |post, _| added(post, "media")),
-    further("contains_images", Kind::Boolean, "media", |post, _| added(post, "contains_images")),
-    further("contains_video", Kind::Boolean, "media", |post, _| added(post, "contains_video")),
-    further("image_count", Kind::Integer, "media", |post, _| added(post, "image_count")),
-    further("video_count", Kind::Integer, "media", |post, _| added(post, "video_count")),
-    further("external_embed", Kind::Object(EXTERNAL), "external_embed", |post, _| {
-        added(post, "external_embed")
-    }),
-    further("video_transcript", Kind::Words, "video_transcript", |post, _| added(post, "video_transcript")),
-    further("video_transcript_language", Kind::Keyword, "video_transcript", |post, _| {
-        added(post, "video_transcript_language")
-    }),
+    usual("at_uri", Kind::Keyword, |post, _| Value::Text(post.at_uri)),
+    usual("author_did", Kind::Keyword, |post, _| Value::Text(&post.author_did)),
+    usual("content", Kind::Text, |post, _| Value::Text(&post.content)),
+    usual("created_at", Kind::Date, |post, _| time(post.created_at)),
+    usual("thread_root_post", Kind::Keyword, |post, _| text(&post.thread_root_post)),
+    usual("thread_parent_post", Kind::Keyword, |post, _| text(&post.thread_parent_post)),
+    usual("quote_post", Kind::Keyword, |post, _| text(&post.quote_post)),
+    usual("embeddings", Kind::Vectors, |_, embeddings| Value::Vectors(embeddings)),
+    usual(WRITTEN_AT, Kind::Date, |_, _| Value::Now),
+    further!("langs", Kind::Keyword, "langs"),
+    further!("hashtags", Kind::Keyword, "hashtags"),
+    further!("links", Kind::Link, "links"),
+    further!("mentions", Kind::Keyword, "mentions"),
+    further!("media", Kind::Nested(MEDIUM), "media"),
+    further!("contains_images", Kind::Boolean, "media"),
+    further!("contains_video", Kind::Boolean, "media"),
+    further!("image_count", Kind::Integer, "media"),
+    further!("video_count", Kind::Integer, "media"),
+    further!("external_embed", Kind::Object(EXTERNAL), "external_embed"),
+    further!("video_transcript", Kind::Words, "video_transcript"),
+    further!("video_transcript_language", Kind::Keyword, "video_transcript"),
 ];
 
-/// Creates a field that only `--add-field` adds.
-const fn further(name: &'static str, kind: Kind, asked: &'static str, read: ReadPost) -> Field<ReadPost> {
-    Field { name, kind, asked: Some(asked), read }
+/// Creates a default field of posts.
+const fn usual(name: &'static str, kind: Kind, read: ReadPost) -> Field<ReadPost> {
+    Field { name, kind, asked: None, read }
 }
 
 /// The members of an image or a video.
@@ -142,26 +125,15 @@ const EXTERNAL: &[(&str, Kind)] =
 
 /// The fields of a tombstone, in the order in which they are written.
 pub const TOMBSTONE_FIELDS: &[Field<ReadTombstone>] = &[
-    Field {
-        name: "at_uri",
-        kind: Kind::Keyword,
-        asked: None,
-        read: |tombstone| Value::Text(&tombstone.at_uri),
-    },
-    Field {
-        name: "author_did",
-        kind: Kind::Keyword,
-        asked: None,
-        read: |tombstone| Value::Text(&tombstone.author_did),
-    },
-    Field {
-        name: "deleted_at",
-        kind: Kind::Date,
-        asked: None,
-        read: |tombstone| Value::Time(tombstone.deleted_at),
-    },
-    Field { name: WRITTEN_AT, kind: Kind::Date, asked: None, read: |_| Value::Now },
+    of_tombstone("at_uri", Kind::Keyword, |tombstone| Value::Text(&tombstone.at_uri)),
+    of_tombstone("author_did", Kind::Keyword, |tombstone| Value::Text(&tombstone.author_did)),
+    of_tombstone("deleted_at", Kind::Date, |tombstone| Value::Time(tombstone.deleted_at)),
+    of_tombstone(WRITTEN_AT, Kind::Date, |_| Value::Now),
 ];
+
+const fn of_tombstone(name: &'static str, kind: Kind, read: ReadTombstone) -> Field<ReadTombstone> {
+    Field { name, kind, asked: None, read }
+}
 
 /// A vector below `embeddings`.
 pub struct VectorField {

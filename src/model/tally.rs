@@ -35,11 +35,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Whether every row read is accounted for.
-    pub fn balances(&self) -> bool {
-        self.read == self.settled() + self.unconfirmed
-    }
-
     /// Returns the number of rows with a final outcome.
     pub fn settled(&self) -> u64 {
         self.outcomes().iter().map(|(_, rows)| rows).sum::<u64>() - self.unconfirmed + self.findings.total()

@@ -23,17 +23,9 @@ pub enum Request {
 }
 
 impl Request {
-    /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 3] = [Self::Bulk, Self::LookUp, Self::Search];
-
-    /// Returns the name used in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bulk => "bulk",
-            Self::LookUp => "look_up",
-            Self::Search => "search",
-        }
-    }
+    /// All kinds in the order of their discriminants, with their names in metrics.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Bulk, "bulk"), (Self::LookUp, "look_up"), (Self::Search, "search")];
 }
 
 /// The reasons for a retry.
@@ -58,31 +50,17 @@ pub enum Again {
 }
 
 impl Again {
-    /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 8] = [
-        Self::PushedBack,
-        Self::InPart,
-        Self::Unavailable,
-        Self::Interrupted,
-        Self::Moved,
-        Self::Unauthenticated,
-        Self::TooLarge,
-        Self::Divided,
+    /// All reasons in the order of their discriminants, with their names in metrics.
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::PushedBack, "pushed_back"),
+        (Self::InPart, "in_part"),
+        (Self::Unavailable, "unavailable"),
+        (Self::Interrupted, "interrupted"),
+        (Self::Moved, "moved"),
+        (Self::Unauthenticated, "unauthenticated"),
+        (Self::TooLarge, "too_large"),
+        (Self::Divided, "divided"),
     ];
-
-    /// Returns the name used in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PushedBack => "pushed_back",
-            Self::InPart => "in_part",
-            Self::Unavailable => "unavailable",
-            Self::Interrupted => "interrupted",
-            Self::Moved => "moved",
-            Self::Unauthenticated => "unauthenticated",
-            Self::TooLarge => "too_large",
-            Self::Divided => "divided",
-        }
-    }
 }
 
 /// Counters of requests, which the senders update.
@@ -145,12 +123,12 @@ impl Traffic {
 impl TrafficFigures {
     /// Returns the number of retries for each reason.
     pub fn again(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Again::ALL.into_iter().map(|why| (why.name(), self.again[why as usize]))
+        Again::ALL.into_iter().map(|(why, name)| (name, self.again[why as usize]))
     }
 
     /// Returns the durations for each kind of request.
     pub fn durations(&self) -> impl Iterator<Item = (&'static str, &Durations)> {
-        Request::ALL.into_iter().map(|request| (request.name(), &self.took[request as usize]))
+        Request::ALL.into_iter().map(|(request, name)| (name, &self.took[request as usize]))
     }
 }
 
@@ -175,12 +153,12 @@ mod tests {
     #[test]
     fn each_reason_and_each_request_has_its_own_counter() {
         let traffic = Traffic::default();
-        for (n, why) in Again::ALL.into_iter().enumerate() {
+        for (n, (why, _)) in Again::ALL.into_iter().enumerate() {
             (0..=n).for_each(|_| traffic.again(why));
         }
         let counted: Vec<u64> = traffic.figures().again().map(|(_, count)| count).collect();
         assert_eq!(counted, [1, 2, 3, 4, 5, 6, 7, 8]);
-        let numbers = Request::ALL.map(|request| request as usize);
+        let numbers = Request::ALL.map(|(request, _)| request as usize);
         assert_eq!(numbers, [0, 1, 2]);
     }
 }

@@ -41,8 +41,7 @@ mod tests {
     //! Helpers for the tests of several stages.
 
     use crate::exit::Failure;
-    use crate::model::Names;
-    use crate::model::{Action, Batch, Document, Generation, Outcomes};
+    use crate::model::{Action, Batch, Document, Generation, Names, Outcomes};
     use crate::sink::Sink;
     use crate::sink::elasticsearch::encode::VectorEncoding;
     use crate::sink::elasticsearch::encode::document::write_action;

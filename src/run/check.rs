@@ -19,8 +19,9 @@ use crate::pipeline::ledger::state_file::StateFile;
 use crate::retry::patience::Retries;
 use crate::run::needs;
 use crate::shutdown::Stop;
+use crate::sink::elasticsearch::answer::{Outage, PreflightError};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
-use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
+use crate::sink::elasticsearch::preflight::{self, Needs};
 use crate::sink::elasticsearch::retrying::{policy, retry_until_stopped};
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
 

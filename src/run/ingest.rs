@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, select, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::looker::Looker;
 use super::looks::{Looks, Store};
 use super::{MAX_ROUNDS, Run, judge_holdings, needs, start};
-use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
+use crate::config::{Archives, DryRun, Intake, Load, Mode, Output};
 use crate::exit::Failure;
 use crate::files;
 use crate::model::{Archive, Selection};
@@ -32,9 +33,6 @@ use crate::sink::ndjson::Ndjson;
 
 /// Time for which a damaged file must be unchanged before a spool run marks it as failed: copying may have paused.
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
-
-/// Interval between warnings about a source that cannot be read, in spool mode.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
     /// Loads the archives that are there and, in spool mode, those that come later.
@@ -120,10 +118,7 @@ impl Run<'_> {
         log::info!("{}", start::of_dry_run(task, &selection));
         let pool = pool(intake.workers)?;
         let output = task.output.as_ref().map(open).transpose()?.map(Mutex::new);
-        let vectors = match task.vectors {
-            VectorChoice::Base64 => VectorEncoding::Base64,
-            VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
-        };
+        let vectors = VectorEncoding::untested(task.vectors);
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
         let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
             .watched_by(&self.refusals);
@@ -137,7 +132,7 @@ impl Run<'_> {
     }
 
     /// Looks for archives, and enters those to load into the books.
-    fn look(
+    pub(super) fn look(
         &self,
         looks: &mut Looks<'_>,
         archives: &Archives,
@@ -212,98 +207,6 @@ impl Run<'_> {
             });
         });
         queued.map(|()| again)
-    }
-}
-
-/// Looks for archives, on its own thread, while the stages process those found before.
-struct Looker<'r> {
-    run: &'r Run<'r>,
-    task: &'r Load,
-    server: &'r Server,
-    books: &'r Books,
-    lines: &'r Lines,
-}
-
-impl Looker<'_> {
-    /// Queues archives until the last one is done or, in spool mode, until the run is to stop. Then closes the books.
-    fn run(&self, mut looks: Looks<'_>, first: Vec<Arc<Archive>>) {
-        let stop = self.run.stop;
-        let looked = stop.guard("the looks for archives", || match self.task.archives.mode {
-            Mode::Once => {
-                self.enqueue(first);
-                self.wait_until_all_is_done();
-                Ok(())
-            }
-            Mode::Spool => self.spool(&mut looks, first),
-        });
-        if let Some(Err(failure)) = looked {
-            stop.fail(failure);
-        }
-        self.books.open().close();
-    }
-
-    fn spool(&self, looks: &mut Looks<'_>, first: Vec<Arc<Archive>>) -> Result<(), Failure> {
-        let mut found = Some(first);
-        while let Some(archives) = found {
-            self.enqueue(archives);
-            found = self.next_look(looks);
-            if let Some(archives) = &found {
-                self.server.look(!archives.is_empty())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Queues the archives of a look. A look that leaves nothing under way is a success.
-    fn enqueue(&self, archives: Vec<Arc<Archive>>) {
-        let open = self.books.open();
-        open.enqueue(archives);
-        if open.under_way().archives == 0 {
-            self.run.progress.passed();
-        }
-        drop(open);
-        self.run.monitor.publish();
-    }
-
-    fn wait_until_all_is_done(&self) {
-        while self.books.open().under_way().archives > 0 {
-            select! {
-                recv(self.books.settled()) -> _ => {}
-                recv(self.run.stop.channel()) -> _ => return,
-            }
-        }
-    }
-
-    /// Waits and looks again; returns None when the run is to stop. A failed look is repeated after the next wait, since
-    /// the source has been readable before.
-    fn next_look(&self, looks: &mut Looks<'_>) -> Option<Vec<Arc<Archive>>> {
-        let mut warned: Option<Instant> = None;
-        while self.wait(looks.pause(self.task.intake.spool_interval)) {
-            match self.run.look(looks, &self.task.archives, self.books, self.lines) {
-                Ok(selection) => return Some(selection.take),
-                Err(_) if self.run.stop.is_requested() => return None,
-                Err(failure) => {
-                    if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
-                        warned = Some(Instant::now());
-                        log::error!("{failure}; the next look tries again");
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Waits for `time`, and publishes the figures whenever the last archive under way is done. Returns false as soon as
-    /// the run is to stop.
-    fn wait(&self, time: Duration) -> bool {
-        let begun = Instant::now();
-        loop {
-            select! {
-                recv(self.run.stop.channel()) -> _ => return false,
-                recv(self.books.settled()) -> _ => self.run.monitor.publish(),
-                default(time.saturating_sub(begun.elapsed())) => return true,
-            }
-        }
     }
 }
 

@@ -103,30 +103,22 @@ impl<'s> Looks<'s> {
 
     /// Logs files that are left out for the first time. If there are many, names only the first.
     fn warn_of(&self, left_out: &[LeftOut]) {
-        let mut new = left_out.iter().filter(|left_out| !self.left_out_before.contains(&left_out.path));
-        for left_out in new.by_ref().take(MAX_NAMED) {
-            log::warn!("{:?} is left out: {}", left_out.path, left_out.reason);
-        }
-        let others = new.count();
-        if others > 0 {
-            log::warn!("{others} more are left out: --list names all");
-        }
+        let new = left_out.iter().filter(|left_out| !self.left_out_before.contains(&left_out.path));
+        let warn = |left_out: &LeftOut| log::warn!("{:?} is left out: {}", left_out.path, left_out.reason);
+        warn_of_first(new, warn, "are left out");
     }
 
     /// Logs archives that have changed since they were done. If there are many, names only the first. They are not
     /// loaded again: replacing a file is not a request to load it.
     fn warn_of_changed(&mut self, changed: Vec<String>) {
-        let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
-        for name in new.by_ref().take(MAX_NAMED) {
+        let new = changed.iter().filter(|name| !self.changed.contains(*name));
+        let warn = |name: &String| {
             log::warn!(
                 "{name:?} has changed since it was processed, but is not loaded again: to load it, remove its \
                  entry from the state file while no run uses that file"
             );
-        }
-        let others = new.count();
-        if others > 0 {
-            log::warn!("{others} more have changed since they were processed: --list names all");
-        }
+        };
+        warn_of_first(new, warn, "have changed since they were processed");
         self.changed = changed.into_iter().collect();
     }
 
@@ -177,5 +169,14 @@ impl<'s> Looks<'s> {
     /// Returns the time until the next look.
     pub(super) fn pause(&self, interval: Duration) -> Duration {
         self.settling.as_ref().map_or(interval, |settling| settling.pause(interval))
+    }
+}
+
+/// Calls `warn` for the first files, and counts the others in one line.
+fn warn_of_first<'f, T: 'f>(mut files: impl Iterator<Item = &'f T>, warn: impl FnMut(&'f T), what: &str) {
+    files.by_ref().take(MAX_NAMED).for_each(warn);
+    let others = files.count();
+    if others > 0 {
+        log::warn!("{others} more {what}: --list names all");
     }
 }

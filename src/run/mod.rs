@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use crate::config::{BatchLimits, Config, Load, LogFormat, Logging, Reports, Task, VectorChoice};
+use crate::config::{BatchLimits, Config, Job, Load, LogFormat, Logging, Reports, Task, VectorChoice};
 use crate::exit::{ExitCode, Failure};
 use crate::observe::finding::Check;
 use crate::observe::logging;
@@ -23,6 +23,7 @@ use crate::sink::elasticsearch::{Elasticsearch, load_settings};
 pub mod check;
 mod ingest;
 mod list;
+mod looker;
 mod looks;
 mod replay;
 pub mod selection;
@@ -44,28 +45,20 @@ pub fn run(config: &Config, stop: &Stop) -> ExitCode {
 
 fn carry_out(config: &Config, stop: &Stop) -> ExitCode {
     let logging = config.logging;
-    let done = match &config.task {
-        Task::List(task) => list::list(task, stop),
-        Task::Check(load) => check::run(load, stop),
-        Task::Load(task) => {
-            return report(logging, &task.reports, stop, Progress::new(), |run| run.load(task));
-        }
-        Task::DryRun(task) => {
-            return report(logging, &task.reports, stop, Progress::new(), |run| run.dry_run(task));
-        }
-        Task::Verify(task) => {
-            return report(logging, &task.reports, stop, Progress::new(), |run| run.verify(task));
-        }
-        Task::Replay(task) => {
-            return report(logging, &task.reports, stop, Progress::for_replay(), |run| run.replay(task));
-        }
-    };
-    match done {
-        Ok(()) => ExitCode::Done,
-        Err(failure) => {
+    let code_of = |done: Result<(), Failure>| {
+        let failed = |failure: Failure| {
             report_failure(logging, &failure);
             failure.code
-        }
+        };
+        done.map_or_else(failed, |()| ExitCode::Done)
+    };
+    match &config.task {
+        Task::List(task) => code_of(list::list(task, stop)),
+        Task::Check(load) => code_of(check::run(load, stop)),
+        Task::Load(task) => report(logging, &task.reports, stop, |run| run.load(task)),
+        Task::DryRun(task) => report(logging, &task.reports, stop, |run| run.dry_run(task)),
+        Task::Verify(task) => report(logging, &task.reports, stop, |run| run.verify(task)),
+        Task::Replay(task) => report(logging, &task.reports, stop, |run| run.replay(task)),
     }
 }
 
@@ -83,10 +76,10 @@ fn report(
     logging: Logging,
     reports: &Reports,
     stop: &Stop,
-    progress: Progress,
     carry_out: impl FnOnce(&Run<'_>) -> Result<(), Failure>,
 ) -> ExitCode {
-    let progress = Arc::new(progress);
+    let is_replay = reports.job == Job::Replay;
+    let progress = Arc::new(if is_replay { Progress::for_replay() } else { Progress::new() });
     let monitor = Monitor::new(reports, logging.format, &progress, stop);
     let refusals = Refusals::new(reports.max_rejected);
     let run = Run { reports, stop, progress: &progress, monitor: &monitor, refusals };

@@ -24,11 +24,10 @@ impl Run<'_> {
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
         let output = task.output.as_ref().map(open).transpose()?;
         let pool = pool(intake.workers)?;
-        let verifier = Verifier::new(
-            self.sink(&server, intake.batch, VectorChoice::Array),
-            task.repair.then(|| vectors(task.vectors)),
-            output,
-        );
+        let sink = self.sink(&server, intake.batch, VectorChoice::Array);
+        // The rows that are sent again are few, so base64 is not tested for them.
+        let repairs = task.repair.then(|| VectorEncoding::untested(task.vectors));
+        let verifier = Verifier::new(sink, repairs, output);
         for _ in 0..=MAX_ROUNDS {
             let ledger = Ledger::new(None, self.dead_letters(), &verifier, self.progress, self.stop);
             let again = self.run_stages(intake, &store, &queue_of(take), &pool, &verifier, ledger, || {})?;
@@ -55,13 +54,5 @@ fn needs(task: &Verify) -> Needs {
         names: server.names,
         pipeline: server.pipeline,
         ..Needs::default()
-    }
-}
-
-/// Returns the vector encoding for rows that are sent again. They are few, so base64 is not tested for them.
-fn vectors(choice: VectorChoice) -> VectorEncoding {
-    match choice {
-        VectorChoice::Base64 => VectorEncoding::Base64,
-        VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
     }
 }

@@ -12,6 +12,11 @@ use crate::files;
 /// Settings of a section by lower-case name. Nested settings have names such as `s3.addressing_style`.
 pub type Section = BTreeMap<String, String>;
 
+/// Returns a setting of a section. An empty one counts as unset.
+pub fn set_in(section: &Section, setting: &str) -> Option<String> {
+    section.get(setting).filter(|text| !text.is_empty()).cloned()
+}
+
 impl Profile {
     /// Returns the settings of a profile; None: there is no such profile. The credentials file wins over the config
     /// file.

@@ -13,7 +13,31 @@ use ureq::http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use ureq::http::{HeaderMap, HeaderValue};
 use url::Url;
 
-use super::credentials::Credentials;
+use crate::secret::Secret;
+
+/// Credentials that requests are signed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) access_key: String,
+    pub(crate) secret_key: Secret,
+    /// Session token of temporary keys.
+    pub(crate) session_token: Option<Secret>,
+    /// Expiry in milliseconds since 1970; None: unknown.
+    pub(crate) expires: Option<i64>,
+}
+
+impl Credentials {
+    /// Masks the credentials in a server's text. It may quote the request, and with it the session token.
+    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
+        self.secret_key.cut_out_of(text);
+        self.session_token.iter().for_each(|token| token.cut_out_of(text));
+    }
+
+    /// Returns whether the credentials expire within `millis` milliseconds of `now`.
+    pub(super) fn expire_within(&self, now: i64, millis: i64) -> bool {
+        self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)
+    }
+}
 
 /// Region and service that a signature is valid for.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +136,6 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::secret::Secret;
 
     const SCOPE: Scope<'_> = Scope { region: "us-east-1", service: "s3" };
 

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
 pub(super) use self::connector::TlsConnector;
-use self::verifier::{TrustAll, Verifier};
+use self::verifier::{Trust, Verifier};
 use super::HttpSettings;
 use crate::exit::Failure;
 
@@ -24,25 +24,22 @@ use crate::exit::Failure;
 pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Failure> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let own = settings.ca_cert.map(pem::read_bundle).transpose()?.unwrap_or_default();
+    let trust = (!settings.skip_tls_verify).then(|| {
+        // Reading the system's roots takes milliseconds of CPU time, so it is skipped if they are not used.
+        let asks = settings.is_https && settings.ca_fingerprint.is_none();
+        Trust::new(if asks { system_roots() } else { Vec::new() }, own, settings.ca_fingerprint)
+    });
+    if settings.is_https && trust.as_ref().is_some_and(Trust::is_empty) {
+        return Err(Failure::usage(
+            "this system has no trusted root certificates: install them, \
+             or name a PEM file with ELASTICSEARCH_CA_CERT / --ca-cert",
+        ));
+    }
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Failure::run(format!("TLS cannot be used: {error}")))?
-        .dangerous();
-    let builder = if settings.skip_tls_verify {
-        builder.with_custom_certificate_verifier(Arc::new(TrustAll(provider)))
-    } else {
-        // Reading the system's roots takes milliseconds of CPU time, so it is skipped if they are not used.
-        let asks = settings.is_https && settings.ca_fingerprint.is_none();
-        let system = if asks { system_roots() } else { Vec::new() };
-        let verifier = Verifier::new(provider, system, own, settings.ca_fingerprint);
-        if settings.is_https && !verifier.trusts_anything() {
-            return Err(Failure::usage(
-                "this system has no trusted root certificates: install them, \
-                 or name a PEM file with ELASTICSEARCH_CA_CERT / --ca-cert",
-            ));
-        }
-        builder.with_custom_certificate_verifier(Arc::new(verifier))
-    };
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(provider, trust)));
     let (config, has_certificate) = match settings.client_cert {
         Some((certificate, key)) => {
             let (chain, key) = pem::read_client(certificate, key)?;
@@ -61,20 +58,26 @@ fn system_roots() -> Vec<CertificateDer<'static>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::exit::ExitCode;
-    use crate::http::tests::settings;
+    use crate::http::proxy::Proxies;
 
     #[test]
     fn a_ca_file_that_is_missing_or_holds_no_certificate_is_a_usage_failure() {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, proxies) = (tempfile::tempdir().unwrap(), Proxies::default());
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for (name, text) in [("missing", None), ("empty", Some("")), ("broken", Some(broken))] {
             let path = folder.path().join(name);
             if let Some(text) = text {
                 std::fs::write(&path, text).unwrap();
             }
-            let failure = connector(&HttpSettings { ca_cert: Some(&path), ..settings() }).unwrap_err();
+            let failure = connector(&HttpSettings {
+                ca_cert: Some(&path),
+                ..HttpSettings::new(&proxies, Duration::ZERO)
+            })
+            .unwrap_err();
             assert_eq!(failure.code, ExitCode::Usage, "{name}");
             assert!(failure.message.contains("ELASTICSEARCH_CA_CERT / --ca-cert"), "{failure}");
             assert!(failure.message.contains(name), "{failure}");
@@ -83,13 +86,16 @@ mod tests {
 
     #[test]
     fn a_client_certificate_with_the_key_of_another_is_a_usage_failure() {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, proxies) = (tempfile::tempdir().unwrap(), Proxies::default());
         let [certificate, key] = ["cert", "key"].map(|name| folder.path().join(name));
         let made = [(), ()].map(|()| rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap());
         std::fs::write(&certificate, made[0].cert.pem()).unwrap();
         std::fs::write(&key, made[1].signing_key.serialize_pem()).unwrap();
-        let failure =
-            connector(&HttpSettings { client_cert: Some((&certificate, &key)), ..settings() }).unwrap_err();
+        let failure = connector(&HttpSettings {
+            client_cert: Some((&certificate, &key)),
+            ..HttpSettings::new(&proxies, Duration::ZERO)
+        })
+        .unwrap_err();
         assert_eq!(failure.code, ExitCode::Usage);
         assert!(failure.message.contains("--client-key"), "{failure}");
     }

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
@@ -22,10 +24,17 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 use super::validity::validity;
 use crate::http::Fingerprint;
 
-/// Verifies servers against the trusted certificates.
+/// Verifies servers.
 #[derive(Debug)]
 pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
+    /// None: any server is trusted (`--skip-tls-verify`).
+    trust: Option<Trust>,
+}
+
+/// The trusted certificates.
+#[derive(Debug)]
+pub(super) struct Trust {
     /// Roots of the system and of the file.
     roots: Arc<RootCertStore>,
     /// The certificates of the file.
@@ -33,21 +42,38 @@ pub(super) struct Verifier {
     fingerprint: Option<Fingerprint>,
 }
 
-impl Verifier {
+impl Trust {
     /// Trusts `system` and `own`, or only the fingerprint if there is one.
     pub(super) fn new(
-        provider: Arc<CryptoProvider>,
         system: Vec<CertificateDer<'static>>,
         own: Vec<CertificateDer<'static>>,
         fingerprint: Option<Fingerprint>,
     ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(own.iter().cloned().chain(system));
-        Self { provider, roots: Arc::new(roots), own, fingerprint }
+        Self { roots: Arc::new(roots), own, fingerprint }
     }
 
-    pub(super) fn trusts_anything(&self) -> bool {
-        !self.roots.is_empty() || self.fingerprint.is_some()
+    /// Returns whether no server at all is trusted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.roots.is_empty() && self.fingerprint.is_none()
+    }
+}
+
+impl Verifier {
+    pub(super) fn new(provider: Arc<CryptoProvider>, trust: Option<Trust>) -> Self {
+        Self { provider, trust }
+    }
+
+    /// Verifies a signature of the handshake with the function of its TLS version.
+    fn verify_signature(
+        &self,
+        verify: impl FnOnce(&WebPkiSupportedAlgorithms) -> Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match self.trust {
+            Some(_) => verify(&self.provider.signature_verification_algorithms),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
     }
 
     /// Verifies that the chain leads to one of `roots`.
@@ -66,6 +92,7 @@ impl Verifier {
     /// Verifies the server by the certificate with the fingerprint.
     fn verify_fingerprint(
         &self,
+        own: &[CertificateDer<'_>],
         fingerprint: Fingerprint,
         chain: &Chain<'_>,
         now: UnixTime,
@@ -73,7 +100,7 @@ impl Verifier {
         if Fingerprint::of(chain.server) == fingerprint {
             return verify_own(chain, now);
         }
-        let mut candidates = chain.issuers.iter().chain(&self.own);
+        let mut candidates = chain.issuers.iter().chain(own);
         let Some(root) = candidates.find(|certificate| Fingerprint::of(certificate) == fingerprint) else {
             return Err(other(
                 "no certificate of its chain has the fingerprint of --ca-fingerprint (ELASTICSEARCH_CA_FINGERPRINT)",
@@ -126,14 +153,17 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let Some(Trust { roots, own, fingerprint }) = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
         let chain = Chain { server: end_entity, issuers: intermediates, name: server_name };
-        if let Some(fingerprint) = self.fingerprint {
-            return self.verify_fingerprint(fingerprint, &chain, now);
+        if let Some(fingerprint) = fingerprint {
+            return self.verify_fingerprint(own, *fingerprint, &chain, now);
         }
-        if self.own.iter().any(|own| own == end_entity) {
+        if own.iter().any(|own| own == end_entity) {
             return verify_own(&chain, now);
         }
-        self.verify_chain(self.roots.clone(), &chain, now)
+        self.verify_chain(roots.clone(), &chain, now)
     }
 
     fn verify_tls12_signature(
@@ -142,12 +172,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        self.verify_signature(|all| verify_tls12_signature(message, certificate, signature, all))
     }
 
     fn verify_tls13_signature(
@@ -156,12 +181,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        self.verify_signature(|all| verify_tls13_signature(message, certificate, signature, all))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -169,136 +189,5 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Trusts any server (`--skip-tls-verify`).
-#[derive(Debug)]
-pub(super) struct TrustAll(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-
-    use super::*;
-
-    const NOW: u64 = 1_790_000_000;
-
-    fn params(name: &str) -> CertificateParams {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2040, 1, 1));
-        params
-    }
-
-    /// Creates a certificate as `openssl req -x509` does: marked as a CA's, with a name.
-    fn as_openssl_makes_it(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
-        let mut params = params(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        change(&mut params);
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap()
-    }
-
-    /// Creates a CA, and a server certificate that it has issued.
-    fn issued() -> (Certificate, Certificate) {
-        let (mut authority, key) = (params("authority"), KeyPair::generate().unwrap());
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = authority.self_signed(&key).unwrap();
-        let server = params("localhost")
-            .signed_by(&KeyPair::generate().unwrap(), &Issuer::new(authority, key))
-            .unwrap();
-        (root, server)
-    }
-
-    fn verify(
-        own: &[&Certificate],
-        fingerprint: Option<&Certificate>,
-        server: &Certificate,
-        issuers: &[&Certificate],
-    ) -> Result<(), String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let ders = |all: &[&Certificate]| all.iter().map(|one| one.der().clone()).collect::<Vec<_>>();
-        let fingerprint = fingerprint.map(|certificate| Fingerprint::of(certificate.der()));
-        let verifier = Verifier::new(provider, Vec::new(), ders(own), fingerprint);
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(NOW));
-        let name = ServerName::try_from("localhost").unwrap();
-        verifier
-            .verify_server_cert(server.der(), &ders(issuers), &name, &[], now)
-            .map(|_| ())
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_servers_own_certificate_is_trusted_with_its_name_and_within_its_time_only() {
-        let own = as_openssl_makes_it("localhost", |_| ());
-        assert_eq!(verify(&[&own], None, &own, &[]), Ok(()));
-        assert_eq!(verify(&[], Some(&own), &own, &[]), Ok(()));
-        let elsewhere = as_openssl_makes_it("elsewhere", |_| ());
-        let expired = as_openssl_makes_it("localhost", |params| params.not_after = date_time_ymd(2021, 1, 1));
-        let not_yet =
-            as_openssl_makes_it("localhost", |params| params.not_before = date_time_ymd(2039, 1, 1));
-        for (other, why) in [(&elsewhere, "not valid for"), (&expired, "Expired"), (&not_yet, "NotValidYet")]
-        {
-            for result in [verify(&[other], None, other, &[]), verify(&[], Some(other), other, &[])] {
-                let error = result.unwrap_err();
-                assert!(error.to_lowercase().contains(&why.to_lowercase()), "{why}: {error}");
-            }
-        }
-        let same_name = as_openssl_makes_it("localhost", |_| ());
-        assert!(verify(&[&own], None, &same_name, &[]).is_err());
-    }
-
-    #[test]
-    fn a_fingerprint_may_be_of_the_root_or_the_server_and_the_chain_is_still_checked() {
-        let (root, server) = issued();
-        assert_eq!(verify(&[&root], None, &server, &[]), Ok(()));
-        assert_eq!(verify(&[], Some(&root), &server, &[&root]), Ok(()));
-        assert_eq!(
-            verify(&[&root], Some(&root), &server, &[]),
-            Ok(()),
-            "a root that is not sent, from the file"
-        );
-        assert_eq!(verify(&[], Some(&server), &server, &[]), Ok(()));
-        let (other_root, other_server) = issued();
-        let error = verify(&[&root], Some(&other_root), &server, &[&root]).unwrap_err();
-        assert!(error.contains("--ca-fingerprint"), "{error}");
-        assert!(
-            verify(&[], Some(&root), &other_server, &[&root]).is_err(),
-            "shown beside a chain that is another's"
-        );
-        assert!(verify(&[], Some(&root), &other_server, &[&other_root, &root]).is_err());
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ mod buffers;
 #[cfg(test)]
 mod fixture;
 mod image;
+mod mapping;
 mod memory;
 mod room;
 mod row;

@@ -40,6 +40,13 @@ struct State {
     types: Types,
 }
 
+impl State {
+    fn kind(&mut self, of_deletions: bool) -> &mut Kind {
+        let [others, deletions] = &mut self.kinds;
+        if of_deletions { deletions } else { others }
+    }
+}
+
 #[derive(Default)]
 struct Kind {
     /// Number of refusals since the last accepted action.
@@ -81,20 +88,20 @@ impl Refusals {
         let mut state = self.state();
         let outcomes = event.outcomes_mut();
         let (refused, taken) = (refused_by_server(outcomes), taken(&outcomes.tally));
-        let nth = usize::from(outcomes.of_deletions);
+        let of_deletions = outcomes.of_deletions;
         if state.is_exceeded {
             unconfirm(outcomes);
             return vec![event];
         }
         let mut decided = Vec::new();
         if refused > 0 && taken == 0 {
-            let Some(kind) = state.kinds.get_mut(nth) else { return vec![event] };
+            let kind = state.kind(of_deletions);
             kind.in_a_row += refused;
             kind.held.push(event);
             if kind.in_a_row >= MAX_REFUSALS_IN_A_ROW {
-                state.is_exceeded = true;
                 let mut types = Types::default();
-                kind_outcomes(&mut state.kinds, nth).for_each(|outcomes| types.add(outcomes));
+                kind.held.iter_mut().for_each(|event| types.add(event.outcomes_mut()));
+                state.is_exceeded = true;
                 stop.fail(too_many_in_a_row(&types.most()));
                 for kind in &mut state.kinds {
                     decided.append(&mut kind.held);
@@ -103,9 +110,8 @@ impl Refusals {
             }
             return decided;
         }
-        if taken > 0
-            && let Some(kind) = state.kinds.get_mut(nth)
-        {
+        if taken > 0 {
+            let kind = state.kind(of_deletions);
             kind.in_a_row = 0;
             decided.append(&mut kind.held);
         }
@@ -144,14 +150,6 @@ impl Refusals {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn kind_outcomes(kinds: &mut [Kind; 2], nth: usize) -> impl Iterator<Item = &Outcomes> {
-    kinds
-        .iter_mut()
-        .skip(nth)
-        .take(1)
-        .flat_map(|kind| kind.held.iter_mut().map(|event| &*event.outcomes_mut()))
 }
 
 /// Returns the number of actions that the server carried out or found outdated.

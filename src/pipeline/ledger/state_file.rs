@@ -81,38 +81,41 @@ impl StateFile {
 
     /// Creates a state in which nothing is done, for runs that read all archives. Must never be saved.
     pub fn empty(path: &Path) -> Self {
-        let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
-        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
-        Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written }
+        Self {
+            path: path.to_owned(),
+            text: Text::new(),
+            known: HashMap::new(),
+            unsaved: Vec::new(),
+            sums: Sums::new(),
+            journal: Journal::of(path),
+            has_journal: false,
+            written: Instant::now(),
+        }
     }
 
     /// Reads the text at `from` as the state file at `path`.
     fn read(path: &Path, from: &Path) -> io::Result<Self> {
-        let mut known = HashMap::new();
-        let mut sums = Sums::new();
-        let text = match files::open(from) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Text::new(),
-            file => {
-                let mut file = file?;
-                if is_object(&mut file)? {
-                    return Self::read_object(path, file);
-                }
-                // If an archive has several entries, the last one counts.
-                let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
-                    let (name, mark, stamp) = StateEntry::read(entry, &mut sums)?;
-                    let place = Place { at, length: entry.len() as u64 };
-                    known.insert(name.into_boxed_str(), ArchiveState::new(mark, stamp, place));
-                    Ok(())
-                })?;
-                Text::of(file, shape)?
-            }
+        let mut state = Self::empty(path);
+        let mut file = match files::open(from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
+            file => file?,
         };
-        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
-        Ok(Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written })
+        if is_object(&mut file)? {
+            return state.read_object(file);
+        }
+        // If an archive has several entries, the last one counts.
+        let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
+            let (name, mark, stamp) = StateEntry::read(entry, &mut state.sums)?;
+            let place = Place { at, length: entry.len() as u64 };
+            state.known.insert(name.into_boxed_str(), ArchiveState::new(mark, stamp, place));
+            Ok(())
+        })?;
+        state.text = Text::of(file, shape)?;
+        Ok(state)
     }
 
     /// Reads the formats with a cursor. Such a file is small, so it is read as a whole.
-    fn read_object(path: &Path, mut file: File) -> io::Result<Self> {
+    fn read_object(mut self, mut file: File) -> io::Result<Self> {
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let mut text = String::new();
         file.read_to_string(&mut text)?;
@@ -122,30 +125,28 @@ impl StateFile {
         if files.is_none() && cursor.is_none() {
             return Err(wrong("it is an object with neither files nor a cursor".to_owned()));
         }
-        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
-        let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
-        let mut state =
-            Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written };
         for entry in files.unwrap_or_default() {
             let entry = entry.get().as_bytes();
-            let (name, mark, stamp) = StateEntry::read(entry, &mut state.sums).map_err(wrong)?;
-            state.put(&name, entry, mark, stamp);
+            let (name, mark, stamp) = StateEntry::read(entry, &mut self.sums).map_err(wrong)?;
+            self.put(&name, entry, mark, stamp);
         }
         if let Some(cursor) = cursor {
             let entry = format!(
                 r#"{{"filename":"{CURSOR}","status":"processed","timestamp":"","last_time_us":{cursor}}}"#
             );
-            state.sums.cursor_us = Some(cursor);
-            state.put(CURSOR, entry.as_bytes(), Mark::Processed, None);
+            self.sums.cursor_us = Some(cursor);
+            self.put(CURSOR, entry.as_bytes(), Mark::Processed, None);
         }
-        Ok(state)
+        Ok(self)
     }
 
     /// Reads the copy beside a file that can only be written in place and that a crash has torn. None if there is no
     /// copy, or if it is not complete.
     fn read_copy(path: &Path, error: &io::Error) -> Option<Self> {
         let copy = files::copy_of(path);
-        if !files::is_mount_point(path) || !copy.is_file() {
+        // No crash empties a file that is written in place, so somebody has, perhaps to load everything again.
+        let is_emptied = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        if is_emptied || !files::is_mount_point(path) || !copy.is_file() {
             return None;
         }
         let mut state = Self::read(path, &copy).ok()?;
@@ -159,22 +160,40 @@ impl StateFile {
     }
 
     /// Adds the entries of the journal, which an earlier run, or one that is still running, has not written to the file.
+    ///
+    /// A killed run may leave its journal. If somebody edits, restores or removes the state file after that, the journal
+    /// does not count: its marks may be the very ones to be removed.
     fn with_journal(mut self) -> Result<Self, Failure> {
+        let is_outdated = self.journal.is_outdated();
+        let mut ignored = 0;
         let left = self.journal.left().map_err(|error| {
             unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
         })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (name, mark, stamp) = StateEntry::read(line, &mut self.sums).map_err(|why| {
+            let sums = if is_outdated { &mut Sums::new() } else { &mut self.sums };
+            let (name, mark, stamp) = StateEntry::read(line, sums).map_err(|why| {
                 unusable(
                     &self.path,
                     &format!("its journal, beside it, has a line that is not an entry: {why}"),
                 )
             })?;
-            // An outdated journal only repeats the file, and processed archives stay processed.
-            if self.get(&name).is_none_or(|known| *known != mark && *known != Mark::Processed) {
-                self.put(&name, line, mark, stamp);
-                self.has_journal = true;
+            // The journal may repeat the file, and processed archives stay processed.
+            if self.get(&name).is_some_and(|known| *known == mark || *known == Mark::Processed) {
+                continue;
             }
+            self.has_journal = true;
+            if is_outdated {
+                ignored += 1;
+            } else {
+                self.put(&name, line, mark, stamp);
+            }
+        }
+        if ignored > 0 {
+            log::warn!(
+                "{ignored} marks in the journal of the state file {} are not used: the file was edited or removed \
+                 after a killed run had left them",
+                self.path.display()
+            );
         }
         Ok(self)
     }

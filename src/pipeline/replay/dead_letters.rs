@@ -12,9 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::files;
-use crate::model::MAX_ID_BYTES;
-use crate::model::Names;
-use crate::model::{ActionKind, DeadLetter, Version};
+use crate::model::{ActionKind, DeadLetter, MAX_ID_BYTES, Names, Version};
 use crate::timestamp::parse_rfc3339_millis;
 
 /// The longest line that is read, in bytes without its end. Documents have at most about 100 KB, so this program writes

@@ -13,8 +13,9 @@ use super::buffers::BufferPool;
 use super::outlet::Outlet;
 use crate::config::BatchLimits;
 use crate::exit::Failure;
-use crate::model::Names;
-use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Document, Event, Reasons};
+use crate::model::{
+    Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Document, Event, Names, Reasons,
+};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 

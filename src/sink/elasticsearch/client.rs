@@ -9,25 +9,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ureq::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT};
-use ureq::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use ureq::{Agent, AsSendBody, SendBody};
+use ureq::Agent;
+use ureq::http::Method;
+use ureq::http::header::DATE;
 
 use super::product::Product;
 use crate::auth::Auth;
 use crate::config;
 use crate::exit::Failure;
-use crate::http::encoding::{decoded, gzip};
+use crate::http::encoding::gzip;
 use crate::http::nodes::Nodes;
-use crate::http::{self, TransportError, retry_after};
-use crate::text::ascii_encoded;
+use crate::http::{self, TransportError};
 
 mod counted;
 mod failover;
 pub(super) mod reply;
 mod request;
+mod sending;
 
-use self::counted::Counted;
 pub use self::reply::{Reply, text_of_error};
 use self::request::{Answered, Outgoing, Sent};
 pub use self::request::{ContentType, ExpectAnswer, Posted, RequestLimits};
@@ -241,107 +240,6 @@ impl Client {
         Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), expect_answer }
     }
 
-    /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have changed, and
-    /// without `Expect` if that is refused.
-    fn send_to(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
-        let mut answered = self.send_counted(node, ask)?;
-        let mut expects_continue = ask.expects_continue;
-        if answered.reply.status == 417 && expects_continue {
-            self.refuses_expect.store(true, Ordering::Relaxed);
-            expects_continue = false;
-            answered = self.send_once(node, &Outgoing { expects_continue, ..ask.clone() })?;
-        }
-        let Reply { status, body, .. } = &answered.reply;
-        if self.auth.renew(&answered.sent, *status, body) {
-            answered = self.send_once(node, &Outgoing { expects_continue, ..ask.clone() })?;
-        }
-        Ok(answered)
-    }
-
-    /// Sends a request once, and counts it if it fails.
-    fn send_counted(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
-        let result = self.send_once(node, ask);
-        if result.as_ref().map_or(true, |answered| matches!(answered.reply.status, 502..=504)) {
-            self.outages.fetch_add(1, Ordering::Relaxed);
-        }
-        result
-    }
-
-    fn send_once(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
-        let uri: Uri = format!("{}{}", self.nodes.url(node), ascii_encoded(ask.path))
-            .parse()
-            .map_err(|_| TransportError::Other("this path does not give a URL".to_owned()))?;
-        let mut headers = HeaderMap::new();
-        let body = ask.body.as_deref();
-        self.auth.authorize(ask.method.as_str(), &uri, &mut headers, body.unwrap_or_default())?;
-        if let Some(kind) = ask.kind {
-            headers.insert(CONTENT_TYPE, kind.header());
-        }
-        if ask.is_gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        if ask.expects_continue {
-            headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
-        }
-        let mut request =
-            Request::builder().method(&ask.method).uri(uri).body(()).map_err(ureq::Error::from)?;
-        *request.headers_mut() = headers.clone();
-        match (body, ask.sent) {
-            (None, _) => self.receive(node, request, headers),
-            (Some(body), None) => self.receive(node, request.map(|()| body), headers),
-            (Some(body), Some(sent)) => {
-                request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-                let mut counted = Counted::new(body);
-                let answered = {
-                    let body = SendBody::from_reader(&mut counted);
-                    self.receive(node, request.map(|()| body), headers)
-                };
-                sent.bytes.set(sent.bytes.get() + counted.read_bytes());
-                let is_late = counted.first_read_after().is_some_and(|time| time >= EXPECT_LIMIT);
-                sent.unanswered.set(sent.unanswered.get() || ask.expects_continue && is_late);
-                answered
-            }
-        }
-    }
-
-    /// Adds what may be wrong to the error of a node that breaks the connection and has never answered.
-    fn may_expect_https(&self, node: usize, error: TransportError) -> TransportError {
-        match error {
-            TransportError::Interrupted(why)
-                if self.nodes.url(node).starts_with("http:") && !self.nodes.has_answered(node) =>
-            {
-                TransportError::Interrupted(format!("{why} (does the server expect https?)"))
-            }
-            error => error,
-        }
-    }
-
-    fn receive(
-        &self,
-        node: usize,
-        request: Request<impl AsSendBody>,
-        sent: HeaderMap,
-    ) -> Result<Answered, TransportError> {
-        let request = self
-            .agent
-            .configure_request(request)
-            .timeout_global(Some(self.limits.call))
-            .timeout_await_100(Some(EXPECT_LIMIT))
-            .build();
-        let response = self.agent.run(request).map_err(|error| self.may_expect_https(node, error.into()))?;
-        self.nodes.answered(node);
-        let (head, mut body) = response.into_parts();
-        let limit = self.limits.reply_bytes;
-        let read = body.with_config().limit(limit).read_to_vec();
-        let body = read.map_err(|error| TransportError::from(error).after_head())?;
-        let mut body = decoded(&head.headers, body, limit)?;
-        if self.masks_content || head.status != StatusCode::OK {
-            self.mask(&mut body);
-        }
-        let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
-        Ok(Answered { reply, headers: head.headers, sent })
-    }
-
     /// Records whether the reply to a request was a page.
     fn record_page(&self, reply: &Reply) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -376,12 +274,8 @@ fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agen
         client_cert: client_cert.map(|(certificate, key)| (certificate.as_path(), key.as_path())),
         is_https: settings.urls.iter().any(|url| url.starts_with("https:")),
         skip_tls_verify: settings.skip_tls_verify,
-        proxies: &settings.proxies,
-        connect_limit: limits.connect,
-        // The whole request already has a time limit.
-        head_limit: None,
-        read_limit: None,
         idle_connections: limits.idle_connections,
+        ..http::HttpSettings::new(&settings.proxies, limits.connect)
     })
 }
 

@@ -6,8 +6,7 @@
 use serde::Deserialize;
 
 use super::client::{Client, ContentType, Reply};
-use crate::model::Done;
-use crate::model::Names;
+use crate::model::{Done, Names};
 use crate::observe::finding::Check;
 
 /// Rows per document above which the count is suspicious. A row becomes at most one document, and posts occur several

@@ -9,18 +9,15 @@
 //!   the first one leaves the index alone. A value is restored only if it is still as the load set it.
 
 mod changes;
+mod record;
 mod replies;
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply, RequestLimits};
 use super::flat::Values;
-use super::preflight::error::{PreflightError, answer};
 use super::retrying::{policy, retry};
 use crate::config;
 use crate::exit::Failure;
@@ -32,6 +29,7 @@ use crate::text::percent_encoded;
 use changes::Update;
 pub(super) use changes::is_tuned;
 pub use changes::{Changes, LoadedIndices, describe};
+pub use record::{Record, left_changed};
 use replies::{gone, judge_update, parse_settings};
 
 /// Time limit of a request.
@@ -45,28 +43,12 @@ const RESTORE_LIMIT: Duration = Duration::from_secs(30);
 
 const NAME: &str = "load settings";
 
-/// Changes by index. The file on disk has them as JSON.
-pub type Record = BTreeMap<String, Changes>;
-
 /// The changes made, on the server and on record.
 #[derive(Debug)]
 pub struct LoadSettings {
     client: Client,
     path: PathBuf,
     record: Record,
-}
-
-/// Returns whether an earlier run has left changed settings, according to the record beside the state file.
-///
-/// # Errors
-///
-/// Returns a usage failure if the record cannot be read: that never counts as an empty one.
-pub fn left_changed(state_file: &Path) -> Result<bool, Failure> {
-    Ok(!read_record(&record_path(state_file))?.is_empty())
-}
-
-fn record_path(state_file: &Path) -> PathBuf {
-    files::beside(&files::real_path(state_file), files::LOAD_SETTINGS)
 }
 
 impl LoadSettings {
@@ -80,8 +62,8 @@ impl LoadSettings {
             Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;
         // These requests start only after the preflight has passed.
         client.mark_nodes_answered();
-        let path = record_path(state_file);
-        let record = read_record(&path)?;
+        let path = record::path(state_file);
+        let record = record::read(&path)?;
         // Remove the temporary file of a killed run. If that fails, the next write reports it.
         let _ = files::remove_if_exists(&files::temporary_of(&path));
         Ok(Self { client, path, record })
@@ -124,18 +106,7 @@ impl LoadSettings {
             return Ok(());
         }
         self.record = plan;
-        self.write().inspect_err(|_| self.record.clear())
-    }
-
-    fn write(&self) -> Result<(), Failure> {
-        let text = serde_json::to_vec_pretty(&self.record).map_err(io::Error::from);
-        text.and_then(|text| files::replace(&self.path, &text)).map_err(|error| {
-            Failure::run(format!(
-                "--bulk-load-settings: no index setting is changed, because the current settings cannot be \
-                 saved in {}: {error}; make its folder writable",
-                self.path.display()
-            ))
-        })
+        record::write(&self.path, &self.record).inspect_err(|_| self.record.clear())
     }
 
     /// Makes the recorded changes, and returns them as the server shows them afterwards. Can be repeated.
@@ -170,17 +141,17 @@ impl LoadSettings {
         if shown == self.record {
             let indices = self.record.iter();
             indices.for_each(|(index, changes)| {
-                log::info!("--bulk-load-settings: {index} now has {changes}; this is put back at the end");
+                log::info!("--bulk-load-settings: {index} now has {changes}; this is restored at the end");
             });
             return Ok(());
         }
         let differing = shown.iter().filter(|(index, changes)| self.record.get(*index) != Some(*changes));
         let texts: Vec<_> = differing.map(|(index, changes)| format!("{index} has {changes}")).collect();
         self.record = shown;
-        self.write()?;
+        record::write(&self.path, &self.record)?;
         let text = format!(
             "--bulk-load-settings: the server does not show the settings as they were sent ({}), so they \
-             could not be put back safely at the end: run without --bulk-load-settings on this server",
+             could not be restored safely at the end: run without --bulk-load-settings on this server",
             texts.join("; ")
         );
         Err(PreflightError::refused(NAME, text).into())
@@ -204,13 +175,7 @@ impl LoadSettings {
     /// Returns a failure if the file cannot be removed.
     pub fn remove_record(&mut self) -> Result<(), Failure> {
         self.record = Record::new();
-        match fs::remove_file(&self.path).and_then(|()| files::sync_folder(&self.path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::run(format!(
-                "the index settings are back, but {} cannot be removed: {error}; remove it",
-                self.path.display()
-            ))),
-            _ => Ok(()),
-        }
+        record::remove(&self.path)
     }
 
     /// Restores everything at the end of a run, however it ended.
@@ -260,7 +225,7 @@ impl LoadSettings {
         }
         has_time(end)?;
         judge_update(index, &self.send(index, &update)?)?;
-        log::info!("the settings of {index} are put back: {}", json(&update));
+        log::info!("the settings of {index} are restored: {}", json(&update));
         Ok(())
     }
 
@@ -283,29 +248,12 @@ impl LoadSettings {
             .map(|(index, changes)| format!("PUT /{index}/_settings {}", json(&changes.before())))
             .collect();
         Failure::run(format!(
-            "--bulk-load-settings: the index settings could not be put back ({error}): the next run with this state \
+            "--bulk-load-settings: the index settings could not be restored ({error}): the next run with this state \
              file does it, or do it by hand, with {}, then remove {}",
             requests.join(" and "),
             self.path.display()
         ))
     }
-}
-
-fn read_record(path: &Path) -> Result<Record, Failure> {
-    let text = match files::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new()),
-        Err(error) => return Err(unusable(path, &error)),
-    };
-    serde_json::from_slice(&text).map_err(|error| unusable(path, &error))
-}
-
-fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
-    Failure::usage(format!(
-        "{}, with the index settings from before a load, cannot be used: {error}; repair it, or put the settings back \
-         by hand and remove it",
-        path.display()
-    ))
 }
 
 /// Fails if a request that starts now might end too late.

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::answer::{PreflightError, answer};
 use super::client::Client;
 use super::outcome::is_not_offered;
-use super::preflight::error::{PreflightError, answer};
 use crate::model::Names;
 use crate::observe::finding::Check;
 

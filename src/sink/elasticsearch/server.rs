@@ -10,14 +10,16 @@ use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
+use crate::sink::elasticsearch::answer::{PreflightError, pages_as_outages};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;
+use crate::sink::elasticsearch::live_targets::LiveTargets;
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::foreign_answer;
-use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, pages_as_outages};
+use crate::sink::elasticsearch::preflight::{self, Needs, Report};
 use crate::sink::elasticsearch::retrying::{policy, retry, retry_until_stopped};
-use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
+use crate::sink::elasticsearch::targets::Target;
 
 /// The server that a run writes to.
 pub struct Server {
@@ -68,23 +70,21 @@ impl Server {
             created = requests.ask(move |client| create_missing(client, needs.names))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
-        let Report { checks, posts, tombstones, unsynced } =
-            requests.ask(move |client| preflight::run(client, needs))?;
+        let Report { checks, targets } = requests.ask(move |client| preflight::run(client, needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
         }
-        let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
-        let loaded =
-            LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
-        let Needs { names, reads_only, .. } = needs;
-        let targets =
-            LiveTargets::new(Targets { generation: 0, names, reads_only, posts, tombstones, unsynced });
+        let dense_vectors = targets.posts.dense_vectors.then(|| single_index(&targets.posts));
+        let loaded = LoadedIndices {
+            posts: targets.posts.write_index.clone(),
+            tombstones: targets.tombstones.write_index.clone(),
+        };
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
         Ok(Self {
             client,
             throttle,
-            targets,
+            targets: LiveTargets::new(targets),
             checks,
             dense_vectors,
             names: needs.names,

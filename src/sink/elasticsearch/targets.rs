@@ -5,16 +5,11 @@
 //! starts a new [`Generation`]. A batch counts for the generation in which its delivery started. Archives are marked
 //! only if all their batches belong to the current generation; others are delivered again.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::client::Client;
-use super::outcome::foreign_answer;
-use super::preflight::nodes::disagreement;
-use super::preflight::{self, PreflightError, Target};
 use super::primaries::Primaries;
-use crate::model::Names;
-use crate::model::{ActionKind, Generation};
+use super::returned::Returned;
+use crate::model::{ActionKind, Generation, Names};
 
 /// The indices behind the two names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +50,7 @@ impl Targets {
     }
 
     /// Returns why writes to `self` do not count for `now`; None: they do.
-    fn change_to(&self, now: &Self) -> Option<String> {
+    pub(super) fn change_to(&self, now: &Self) -> Option<String> {
         for (before, after) in [(&self.posts, &now.posts), (&self.tombstones, &now.tombstones)] {
             if !before.is_same(after) {
                 return Some(describe_change(before, after));
@@ -97,69 +92,135 @@ fn describe_change(before: &Target, after: &Target) -> String {
     )
 }
 
+/// An index or alias that is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Name to write to.
+    pub name: String,
+    /// Concrete indices behind the name, sorted by name, at least one.
+    pub members: Vec<Member>,
+    /// Concrete index that takes new documents.
+    pub write_index: String,
+    /// Whether the server has shown all this. If not, one index without problems is assumed.
+    pub is_known: bool,
+    /// How long deletes are remembered (`index.gc_deletes`): the shortest time of all indices; zero if unknown.
+    pub gc_deletes: Duration,
+    /// Whether any of the indices acknowledges before it syncs (`index.translog.durability: async`), or may do so.
+    pub durability_async: bool,
+    /// Whether the write index maps all vectors as Elasticsearch's `dense_vector`, which base64 requires. Tombstones have
+    /// none.
+    pub dense_vectors: bool,
+    /// Why posts cannot be searched by author, and what to do: one text for each such index.
+    pub unsearchable: Vec<String>,
+    /// Whether searches through the name may miss documents: the alias has a filter, or searches only some shards.
+    pub hides_documents: bool,
+}
+
+/// A concrete index behind a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Name of the index.
+    pub name: String,
+    /// UUID of the index, which changes when the index is created again; None: unknown.
+    pub uuid: Option<String>,
+    /// Whether every action and look-up must have a routing (`_routing.required`).
+    pub requires_routing: bool,
+    /// Block that prevents writes until somebody removes it.
+    pub block: Option<&'static str>,
+    /// How the index returns documents.
+    pub returned: Returned,
+}
+
+impl Member {
+    /// Creates an index of which nothing is known.
+    pub(super) fn unknown(name: &str) -> Self {
+        let returned = Returned::default();
+        Self { name: name.to_owned(), uuid: None, requires_routing: false, block: None, returned }
+    }
+}
+
+#[cfg(test)]
+impl Target {
+    /// Creates an alias of the one index `{name}_v1`.
+    pub(super) fn of_one_index(name: &str) -> Self {
+        let write_index = format!("{name}_v1");
+        Self {
+            name: name.to_owned(),
+            members: vec![Member::unknown(&write_index)],
+            write_index,
+            is_known: true,
+            gc_deletes: Duration::ZERO,
+            durability_async: false,
+            dense_vectors: false,
+            unsearchable: Vec::new(),
+            hides_documents: false,
+        }
+    }
+}
+
+impl Target {
+    /// Returns whether the name is an alias.
+    pub fn is_alias(&self) -> bool {
+        self.is_known && self.members.iter().all(|member| member.name != self.name)
+    }
+
+    /// Returns the names under which documents are looked up, and whether each requires routing. Ids are unique only
+    /// per index, so all indices of an alias are listed. An alias of one index is listed itself, since the credentials
+    /// may cover only the alias.
+    pub fn look_up_in(&self) -> impl Iterator<Item = (&str, bool)> {
+        let by_name = self.members.len() < 2;
+        self.members
+            .iter()
+            .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
+    }
+
+    /// Returns the names to search, separated by commas: the name itself, or its indices if the name hides documents.
+    pub fn search_in(&self) -> String {
+        if !self.hides_documents {
+            return self.name.clone();
+        }
+        let members: Vec<&str> = self.members.iter().map(|member| &*member.name).collect();
+        members.join(",")
+    }
+
+    /// Returns whether writes to the name must have a routing.
+    pub fn requires_routing(&self) -> bool {
+        self.members.iter().any(|member| member.name == self.write_index && member.requires_routing)
+    }
+
+    /// Returns whether an index is behind the name, as far as is known.
+    pub fn holds(&self, index: &str) -> bool {
+        !self.is_known || self.members.iter().any(|member| member.name == index)
+    }
+
+    /// Returns whether the same indices are behind the name and the same one takes writes. A block may come and go.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let key = |member: &Member| (member.name.clone(), member.uuid.clone(), member.requires_routing);
+        self.write_index == other.write_index
+            && self.members.iter().map(key).eq(other.members.iter().map(key))
+    }
+
+    /// Names the write index and the others.
+    pub fn describe(&self) -> String {
+        let others: Vec<&str> = self
+            .members
+            .iter()
+            .map(|member| &*member.name)
+            .filter(|name| *name != self.write_index)
+            .collect();
+        if others.is_empty() {
+            return self.write_index.clone();
+        }
+        format!("{} (and {})", self.write_index, others.join(", "))
+    }
+}
+
 /// Returns the routing of a document, if its index requires one: the author's DID, which is the authority of the
 /// `at_uri` (AT Protocol, "AT URI scheme"). The `_id` of an account's tombstone is the DID itself.
 pub fn routing_of(id: &str, is_required: bool) -> Option<&str> {
     let rest = id.strip_prefix("at://").unwrap_or(id);
     let authority = rest.split('/').next().unwrap_or(rest);
     is_required.then_some(if authority.is_empty() { id } else { authority })
-}
-
-/// The targets as last looked up, shared by all senders.
-pub struct LiveTargets {
-    now: Mutex<Arc<Targets>>,
-    /// Locked during a look-up, so that other threads wait for its result. Whether the nodes have shown different indices
-    /// since the last change: rows may have gone to another cluster.
-    refreshing: Mutex<bool>,
-}
-
-impl LiveTargets {
-    /// Starts with the targets that the preflight found.
-    pub fn new(targets: Targets) -> Self {
-        Self { now: Mutex::new(Arc::new(targets)), refreshing: Mutex::new(false) }
-    }
-
-    /// Returns the targets as last looked up.
-    pub fn now(&self) -> Arc<Targets> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Looks the targets up again, unless another thread has done so since `seen`.
-    ///
-    /// # Errors
-    ///
-    /// Returns `Refused` if a name can no longer be written to, `Unavailable` if there is no answer for now.
-    pub fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
-        let mut have_disagreed = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.now();
-        if before.generation != seen {
-            return Ok(before);
-        }
-        if let Some(why) = disagreement(client, before.names) {
-            *have_disagreed = true;
-            return Err(PreflightError::unavailable(why));
-        }
-        let client = client.recording_pages();
-        let mut now = preflight::pages_as_outages(&client, |client| preflight::look(client, &before))?;
-        let disagreed = || have_disagreed.then(|| "the nodes have shown different indices".to_owned());
-        if let Some(why) = before.change_to(&now).or_else(disagreed) {
-            // A page shows nothing about an index, and does not replace the earlier answers.
-            if let Some(page) = client.page() {
-                return Err(PreflightError::unavailable(foreign_answer(&page)));
-            }
-            let what = if before.reads_only {
-                "that one is searched from now on"
-            } else {
-                "archives that are not marked yet are loaded again"
-            };
-            log::warn!("{why}: {what}");
-            now.generation = before.generation + 1;
-            *have_disagreed = false;
-        }
-        let now = Arc::new(now);
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();
-        Ok(now)
-    }
 }
 
 #[cfg(test)]

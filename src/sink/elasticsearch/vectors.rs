@@ -21,10 +21,9 @@ use super::bulk::look_up::look_up_body;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
 use crate::http::TransportError;
-use crate::model::Names;
 use crate::model::schema::vectors;
 use crate::model::{
-    Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Outcomes, Post, Version,
+    Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Names, Outcomes, Post, Version,
 };
 use crate::sink::elasticsearch::client::{ContentType, Reply};
 use crate::timestamp::now_millis;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
+use crate::auth::aws::signature::Credentials;
 use crate::auth::aws::{CredentialSources, KeySource, Keys};
-use crate::secret::Secret;
 use crate::timestamp::now_millis;
 
 mod nearby;
@@ -32,29 +32,6 @@ const MIN_REFUSAL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Minimum interval between two renewals while the current credentials are valid. Their provider may be busy.
 const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Credentials that requests are signed with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Credentials {
-    pub(crate) access_key: String,
-    pub(crate) secret_key: Secret,
-    /// Session token of temporary keys.
-    pub(crate) session_token: Option<Secret>,
-    /// Expiry in milliseconds since 1970; None: unknown.
-    pub(crate) expires: Option<i64>,
-}
-
-impl Credentials {
-    /// Masks the credentials in a server's text. It may quote the request, and with it the session token.
-    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
-        self.secret_key.cut_out_of(text);
-        self.session_token.iter().for_each(|token| token.cut_out_of(text));
-    }
-
-    fn expire_within(&self, now: i64, millis: i64) -> bool {
-        self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)
-    }
-}
 
 /// Reads the keys of the environment. Keys in files are read again each time.
 fn read_keys(keys: &Keys) -> Result<Credentials, StepError> {
@@ -272,6 +249,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::secret::Secret;
 
     fn credentials(expires: Option<i64>) -> Credentials {
         let secret_key = Secret::new("hunter2");

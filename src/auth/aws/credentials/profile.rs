@@ -9,7 +9,7 @@
 use super::sso::Login;
 use super::sts::Role;
 use super::{Credentials, Provider, StepError, process, read_keys, sso, sts};
-use crate::auth::aws::shared::Section;
+use crate::auth::aws::shared::{Section, set_in};
 use crate::auth::aws::{CredentialSources, Profile, WebIdentity};
 use crate::secret::Secret;
 
@@ -61,23 +61,16 @@ pub(super) fn find(provider: &Provider) -> Result<Credentials, StepError> {
 /// Returns the credentials of a profile. `visited` holds the profiles whose `source_profile` led to it.
 fn follow(provider: &Provider, name: &str, visited: &mut Vec<String>) -> Result<Credentials, StepError> {
     let CredentialSources { profile, keys, sts, sso_url, .. } = &provider.sources;
+    let refused = |why: String| StepError::Refused(format!("the profile {name:?} {why}"));
+    let is_required = profile.asked_for || !visited.is_empty();
+    let absent = if is_required { StepError::Refused } else { StepError::Absent };
     let section = profile.section(name).map_err(StepError::Refused)?;
-    let in_profile = |why: String| format!("the profile {name:?} {why}");
-    let Some(section) = section else {
-        let why = format!("there is no profile {name:?}");
-        let is_required = profile.asked_for || !visited.is_empty();
-        return Err(if is_required { StepError::Refused(why) } else { StepError::Absent(why) });
-    };
-    let found = match parse_section(&section, name, profile) {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            let why =
-                in_profile("has no aws_access_key_id with aws_secret_access_key, and no role".to_owned());
-            let is_required = profile.asked_for || !visited.is_empty();
-            return Err(if is_required { StepError::Refused(why) } else { StepError::Absent(why) });
-        }
-        Err(why) => return Err(StepError::Refused(in_profile(why))),
-    };
+    let section = section.ok_or_else(|| absent(format!("there is no profile {name:?}")))?;
+    let found = parse_section(&section, name, profile).map_err(refused)?.ok_or_else(|| {
+        absent(format!(
+            "the profile {name:?} has no aws_access_key_id with aws_secret_access_key, and no role"
+        ))
+    })?;
     let agent = &provider.agent;
     match found {
         ProfileContent::Keys(keys) => Ok(keys),
@@ -87,24 +80,21 @@ fn follow(provider: &Provider, name: &str, visited: &mut Vec<String>) -> Result<
                 |step| {
                     let hint = |why| format!("{why}: log in (aws sso login --profile {name})");
                     match step {
-                        StepError::Refused(why) => StepError::Refused(hint(in_profile(why))),
+                        StepError::Refused(why) => refused(hint(why)),
                         other => other,
                     }
                 },
             )
         }
-        ProfileContent::Process(command) => {
-            process::run(&command).map_err(|why| StepError::Refused(in_profile(why)))
-        }
+        ProfileContent::Process(command) => process::run(&command).map_err(refused),
         ProfileContent::Role(role, by) => {
             let by = match by {
                 RoleSource::Own(keys) => keys,
                 RoleSource::Environment => match keys {
                     Some(keys) => read_keys(keys)?,
                     None => {
-                        let why = "has credential_source = Environment, and AWS_ACCESS_KEY_ID is not set"
-                            .to_owned();
-                        return Err(StepError::Refused(in_profile(why)));
+                        let why = "has credential_source = Environment, and AWS_ACCESS_KEY_ID is not set";
+                        return Err(refused(why.to_owned()));
                     }
                 },
                 RoleSource::Instance => {
@@ -116,8 +106,10 @@ fn follow(provider: &Provider, name: &str, visited: &mut Vec<String>) -> Result<
                 RoleSource::Profile(source) => {
                     visited.push(name.to_owned());
                     if visited.contains(&source) || visited.len() > MAX_SOURCES {
-                        let why = format!("leads in a circle: {} → {source}", visited.join(" → "));
-                        return Err(StepError::Refused(in_profile(why)));
+                        return Err(refused(format!(
+                            "leads in a circle: {} → {source}",
+                            visited.join(" → ")
+                        )));
                     }
                     follow(provider, &source, visited)?
                 }
@@ -133,7 +125,7 @@ fn follow(provider: &Provider, name: &str, visited: &mut Vec<String>) -> Result<
 ///
 /// Says what is wrong with the section, or not supported.
 fn parse_section(section: &Section, name: &str, profile: &Profile) -> Result<Option<ProfileContent>, String> {
-    let get = |setting: &str| section.get(setting).filter(|value| !value.is_empty()).cloned();
+    let get = |setting: &str| set_in(section, setting);
     let keys = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
         (Some(access_key), Some(secret_key)) => {
             let token = get("aws_session_token").or_else(|| get("aws_security_token"));

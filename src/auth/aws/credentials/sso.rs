@@ -14,7 +14,7 @@ use ureq::http::Request;
 
 use super::request::{CONNECT_REMOTE, ask};
 use super::{Credentials, StepError};
-use crate::auth::aws::shared::Section;
+use crate::auth::aws::shared::{Section, set_in};
 use crate::auth::aws::{Profile, is_region};
 use crate::files;
 use crate::secret::Secret;
@@ -35,7 +35,7 @@ pub(super) struct Login {
 impl Login {
     /// Reads the log-in of a profile; None: the profile has none.
     pub(super) fn of(section: &Section, profile: &Profile) -> Result<Option<Self>, String> {
-        let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
+        let of_profile = |setting: &str| set_in(section, setting);
         let session = match of_profile("sso_session") {
             Some(name) => match profile.named("sso-session", &name) {
                 Some(session) => session,
@@ -48,7 +48,7 @@ impl Login {
             None if of_profile("sso_start_url").is_some() => section.clone(),
             None => return Ok(None),
         };
-        let of_session = |setting: &str| session.get(setting).filter(|text| !text.is_empty()).cloned();
+        let of_session = |setting: &str| set_in(&session, setting);
         let missing = |setting: &str| format!("uses SSO, but has no {setting}");
         let region = of_session("sso_region").ok_or_else(|| missing("sso_region"))?;
         if !is_region(&region) {

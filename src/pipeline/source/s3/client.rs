@@ -1,22 +1,18 @@
 //! Sends signed GET requests to one bucket. No other method is implemented, so nothing can be written to it.
 
-use std::error::Error;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use s3::signing::uri_encode;
-use time::OffsetDateTime;
-use ureq::http::header::{ACCEPT_ENCODING, HeaderName};
-use ureq::http::{HeaderMap, HeaderValue, Request, Response};
+use ureq::http::Response;
+use ureq::http::header::HeaderName;
 use ureq::{Agent, Body};
-use url::Url;
 
 use self::answer::{Refusal, judge};
 use self::place::Place;
+use self::request::GetRequest;
 use super::watched::Watched;
-use crate::auth::aws::signature::{Scope, sign};
 use crate::auth::aws::{Credentials, Provider};
 use crate::config::s3::S3;
 use crate::exit::Failure;
@@ -27,9 +23,11 @@ mod answer;
 mod error;
 mod hints;
 mod place;
+mod request;
 
 pub(super) use self::answer::{judge_late, printable};
 pub(super) use self::error::GetError;
+pub(super) use self::request::has_url;
 
 /// Time limit for name lookup, TCP connection and TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -64,14 +62,6 @@ struct Shared {
     requester_pays: AtomicBool,
     /// The credentials; None if requests are not signed.
     credentials: Option<Provider>,
-}
-
-/// A request to make.
-struct GetRequest {
-    /// The key of the object; empty for a listing.
-    key: String,
-    query: Vec<(&'static str, String)>,
-    headers: Vec<(HeaderName, String)>,
 }
 
 impl Client {
@@ -243,9 +233,7 @@ impl Shared {
         credentials: Option<&Credentials>,
         pays: bool,
     ) -> Result<Response<Body>, Refusal> {
-        let url = url(place, wanted)?;
-        let request = request(place, &url, wanted, credentials, pays)
-            .map_err(|why| GetError::Refused(format!("the request cannot be signed: {why}")))?;
+        let request = wanted.at(place, credentials, pays)?;
         let mut response = self
             .agent
             .run(request)
@@ -264,45 +252,6 @@ impl Shared {
     }
 }
 
-fn request(
-    place: &Place,
-    url: &Url,
-    wanted: &GetRequest,
-    credentials: Option<&Credentials>,
-    pays: bool,
-) -> Result<Request<()>, Box<dyn Error>> {
-    let mut all = HeaderMap::new();
-    for (name, value) in &wanted.headers {
-        all.insert(name.clone(), value.parse()?);
-    }
-    if pays {
-        all.insert("x-amz-request-payer", HeaderValue::from_static("requester"));
-    }
-    if let Some(credentials) = credentials {
-        let scope = Scope { region: &place.region, service: "s3" };
-        sign(("GET", url, b""), &mut all, credentials, scope, OffsetDateTime::now_utc())?;
-    }
-    // Requests the bytes as they are stored. Not signed, since gateways change this header.
-    all.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let mut request = Request::get(url.as_str()).body(())?;
-    *request.headers_mut() = all;
-    Ok(request)
-}
-
-fn url(place: &Place, wanted: &GetRequest) -> Result<Url, GetError> {
-    let mut text = format!("{}{}", place.base, uri_encode(&wanted.key, false));
-    for (n, (name, value)) in wanted.query.iter().enumerate() {
-        let separator = if n == 0 { '?' } else { '&' };
-        text.push_str(&format!("{separator}{name}={}", uri_encode(value, true)));
-    }
-    Url::parse(&text).map_err(|error| GetError::Other(error.to_string()))
-}
-
-/// Whether a key can be requested. Clients resolve `.` and `..` in a URL, so a key with such a segment cannot.
-pub(super) fn has_url(key: &str) -> bool {
-    key.split('/').all(|segment| segment != "." && segment != "..")
-}
-
 fn agent(settings: &S3) -> Result<Agent, Failure> {
     let sources = &settings.credentials;
     let asks_others = sources.web_identity.is_some() || sources.profile.config_file.is_some();
@@ -311,15 +260,11 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
     http::agent(&http::HttpSettings {
         ca_cert: settings.ca_cert.as_ref().map(|file| file.path.as_path()),
-        ca_fingerprint: None,
-        client_cert: None,
         is_https,
-        skip_tls_verify: false,
-        proxies: &settings.proxies,
-        connect_limit: CONNECT_LIMIT,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),
         idle_connections: MAX_DOWNLOADS,
+        ..http::HttpSettings::new(&settings.proxies, CONNECT_LIMIT)
     })
     // The text of the failure names Elasticsearch's setting.
     .map_err(|failure| match &settings.ca_cert {

@@ -22,7 +22,6 @@ use serde_json::json;
 use super::batch_report::{BatchReport, Final};
 use super::reply::{Answer, Refusal, judge_search, judge_shards};
 use super::{Attempt, Bulk, read};
-use crate::exit::Failure;
 use crate::model::{Action, ActionKind, Batch, Document, Tombstone};
 use crate::observe::traffic::Request;
 use crate::retry::throttle::Stopped;
@@ -142,11 +141,8 @@ impl Bulk<'_> {
                 }
                 Attempt::Failed => {}
                 Attempt::Interrupted(reason) | Attempt::TooSlow(reason) => patience.away(&reason)?,
-                Attempt::Divide(Refusal { error_type, reason }, _)
-                | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
-                    let message = format!("Elasticsearch refuses POST {path}: {error_type}: {reason}");
-                    self.stop.fail(Failure::run(message));
-                    return Err(Stopped);
+                Attempt::Divide(refusal, _) | Attempt::TooLarge(refusal, _) => {
+                    return self.refused(&format!("POST {path}"), &refusal);
                 }
             }
         }

@@ -11,10 +11,10 @@ use crate::model::Generation;
 use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
+use crate::sink::elasticsearch::answer::PreflightError;
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::sink::elasticsearch::client::{Client, Posted, Reply};
 use crate::sink::elasticsearch::outcome::is_unavailable;
-use crate::sink::elasticsearch::preflight::PreflightError;
 use crate::text::percent_encoded;
 
 /// Returns only the fields that are judged.
@@ -24,6 +24,9 @@ const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id
 /// Refuses writes to a missing index. Otherwise Elasticsearch would create an index that was deleted during a run, with
 /// types guessed from the first document.
 const REQUIRE_ALIAS: &str = "&require_alias=true";
+
+/// What the answer to a failed request means, with the server's `Retry-After`.
+pub(in crate::sink::elasticsearch) type FailedRequest = (Answer, Option<Duration>);
 
 /// Outcome of one attempt at a request.
 pub(super) enum Attempt<'t, T> {
@@ -77,7 +80,7 @@ impl<'r> Bulk<'r> {
         request: Request,
         permit: Permit<'r>,
         patience: &mut Patience<'_>,
-        ask: impl FnOnce(&Client) -> Result<T, (Answer, Option<Duration>)>,
+        ask: impl FnOnce(&Client) -> Result<T, FailedRequest>,
     ) -> Result<Attempt<'r, T>, Stopped> {
         let generation = self.targets.now().generation;
         let client = self.client.within(patience.begin());
@@ -123,15 +126,27 @@ impl<'r> Bulk<'r> {
                 patience.refused(self.client.with_advice(failure))?;
                 Ok(Attempt::Failed)
             }
-            Err((Answer::Stop(failure), _)) => {
-                self.stop.fail(failure);
-                Err(Stopped)
-            }
+            Err((Answer::Stop(failure), _)) => self.fail(failure),
         }
     }
 }
 
 impl Bulk<'_> {
+    /// Stops the run with a failure.
+    pub(super) fn fail<T>(&self, failure: Failure) -> Result<T, Stopped> {
+        self.stop.fail(failure);
+        Err(Stopped)
+    }
+
+    /// Stops the run because the server refuses a request that it needs. `what` follows "refuses".
+    pub(super) fn refused<T>(
+        &self,
+        what: &str,
+        Refusal { error_type, reason }: &Refusal,
+    ) -> Result<T, Stopped> {
+        self.fail(Failure::run(format!("Elasticsearch refuses {what}: {error_type}: {reason}")))
+    }
+
     /// Looks up the indices behind the names again, because an answer says that they have changed. If they have not,
     /// the run stops with `failure`.
     pub(super) fn refresh_targets(
@@ -153,7 +168,7 @@ impl Bulk<'_> {
 /// `Retry-After`.
 pub(in crate::sink::elasticsearch) fn read(
     reply: Result<Reply, TransportError>,
-) -> Result<Reply, (Answer, Option<Duration>)> {
+) -> Result<Reply, FailedRequest> {
     match reply {
         Ok(reply) => match judge_answer(&reply) {
             None => Ok(reply),

@@ -16,8 +16,7 @@ use super::settling::Settling;
 use crate::model::{Action, INDEX_TAKES_NO_WRITES, Version};
 use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::encode::action::{TargetFields, write_delete, write_delete_found};
-use crate::sink::elasticsearch::preflight::Member;
-use crate::sink::elasticsearch::targets::{Targets, routing_of};
+use crate::sink::elasticsearch::targets::{Member, Targets, routing_of};
 
 /// Outcome of the deletes of one id.
 #[derive(Default)]

@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Names, Version};
-    use crate::sink::elasticsearch::preflight::Target;
+    use crate::sink::elasticsearch::targets::Target;
 
     /// Creates an alias of one index.
     fn target(name: &str, requires_routing: bool) -> Target {

@@ -1,16 +1,15 @@
 //! Looks up documents by id: finds the posts that have a tombstone.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Bulk;
-use super::attempt::{Attempt, read};
+use super::attempt::{Attempt, FailedRequest, read};
 use super::settling::INTERRUPTIONS_BEFORE_DIVIDING;
-use crate::exit::Failure;
 use crate::model::Action;
 use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
-use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, Refusal, judge_look_up};
+use crate::sink::elasticsearch::bulk::reply::{FoundDocument, judge_look_up};
 use crate::sink::elasticsearch::client::{Client, ContentType};
 use crate::sink::elasticsearch::encode::action::TargetFields;
 use crate::sink::elasticsearch::encode::text::write_string;
@@ -20,12 +19,12 @@ use crate::sink::elasticsearch::targets::routing_of;
 pub(in crate::sink::elasticsearch) const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
                        docs._primary_term,docs.error.type,docs.error.reason";
 
-/// What the answer to a failed look-up means, with the server's `Retry-After`.
-pub(in crate::sink::elasticsearch) type FailedLookUp = (Answer, Option<Duration>);
+/// A document to look up: index, whether that requires routing, and id.
+pub(in crate::sink::elasticsearch) type LookUp<'q> = (&'q str, bool, &'q str);
 
 /// Looks up some of the ids, once.
 pub(in crate::sink::elasticsearch) type Ask<'a, A, T> =
-    dyn Fn(&Client, &[A]) -> Result<Vec<T>, FailedLookUp> + 'a;
+    dyn Fn(&Client, &[A]) -> Result<Vec<T>, FailedRequest> + 'a;
 
 /// Version of the newest tombstone of each post or of its author; None: there is no tombstone.
 pub(super) type Tombstones = Vec<Option<u64>>;
@@ -61,7 +60,7 @@ impl<'r> Bulk<'r> {
     /// id.
     pub(super) fn look_up_documents(
         &self,
-        documents: &[(&str, bool, &str)],
+        documents: &[LookUp<'_>],
     ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
         self.look_up_all(documents, &|client, part| multi_get(client, part))
     }
@@ -114,11 +113,8 @@ impl<'r> Bulk<'r> {
                 self.counters.traffic.again(Again::TooLarge);
                 self.look_up_halves(permit, asked, patience, ask)
             }
-            Attempt::Divide(Refusal { error_type, reason }, _)
-            | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
-                let message = format!("Elasticsearch refuses to look documents up: {error_type}: {reason}");
-                self.stop.fail(Failure::run(message));
-                Err(Stopped)
+            Attempt::Divide(refusal, _) | Attempt::TooLarge(refusal, _) => {
+                self.refused("to look documents up", &refusal)
             }
             Attempt::Read(found, permit) => Ok(Some((found, permit))),
         }
@@ -144,15 +140,11 @@ impl<'r> Bulk<'r> {
     }
 
     /// Looks up the tombstones of posts, once.
-    fn get_tombstones(
-        &self,
-        client: &Client,
-        posts: &[&Action],
-    ) -> Result<Tombstones, (Answer, Option<Duration>)> {
+    fn get_tombstones(&self, client: &Client, posts: &[&Action]) -> Result<Tombstones, FailedRequest> {
         let targets = self.targets.now();
         let indices: Vec<(&str, bool)> = targets.tombstones.look_up_in().collect();
         let ids = posts.iter().flat_map(|post| post.tombstone_ids());
-        let asked: Vec<(&str, bool, &str)> =
+        let asked: Vec<LookUp<'_>> =
             ids.flat_map(|id| indices.iter().map(move |(index, routed)| (*index, *routed, id))).collect();
         let mut found = multi_get(client, &asked)?.into_iter().map(|found| Some(found?.version));
         // The author's tombstone may be older than the post's own, and indices may differ. The newest counts.
@@ -180,17 +172,14 @@ impl<'r> Bulk<'r> {
 }
 
 /// Looks up documents, once.
-fn multi_get(
-    client: &Client,
-    documents: &[(&str, bool, &str)],
-) -> Result<Vec<Option<FoundDocument>>, (Answer, Option<Duration>)> {
+fn multi_get(client: &Client, documents: &[LookUp<'_>]) -> Result<Vec<Option<FoundDocument>>, FailedRequest> {
     let ids: Vec<&str> = documents.iter().map(|(.., id)| *id).collect();
     let reply = read(client.post(LOOK_UP, ContentType::Json, &look_up_body(documents)))?;
     judge_look_up(&reply.body, &ids).map_err(|answer| (answer, None))
 }
 
 /// Builds the body of a multi get.
-pub(in crate::sink::elasticsearch) fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
+pub(in crate::sink::elasticsearch) fn look_up_body(documents: &[LookUp<'_>]) -> Vec<u8> {
     let mut body = b"{\"docs\":[".to_vec();
     for (n, (index, requires_routing, id)) in documents.iter().enumerate() {
         body.extend_from_slice(if n == 0 { b"{\"_index\":" } else { b",{\"_index\":" });

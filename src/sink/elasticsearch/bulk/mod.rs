@@ -32,7 +32,7 @@ use crate::retry::patience::Retries;
 use crate::retry::throttle::{Stopped, Throttle};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::Client;
-use crate::sink::elasticsearch::targets::LiveTargets;
+use crate::sink::elasticsearch::live_targets::LiveTargets;
 
 pub mod accounts;
 pub(super) mod attempt;

@@ -3,11 +3,14 @@
 //! Source: contract section 5; Elasticsearch, "Bulk API": the items of an answer are in the order of the request's
 //! actions, and the HTTP status says nothing about them.
 
+mod item_error;
 mod wire;
 
-use self::wire::{
-    BulkItem, BulkReply, ItemError, ItemResult, MultiGetDoc, MultiGetReply, SearchReply, ShardsReply,
-};
+use serde_json::Number;
+use serde_json::value::RawValue;
+
+use self::item_error::ItemError;
+use self::wire::{BulkItem, BulkReply, ItemResult, MultiGetDoc, MultiGetReply, SearchReply, ShardsReply};
 use crate::exit::{ExitCode, Failure};
 use crate::sink::elasticsearch::client::Reply;
 use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer};
@@ -194,32 +197,46 @@ fn judge_item(
 /// tombstone counts as another program's.
 pub const UNKNOWN_VERSION: u64 = u64::MAX;
 
-/// Parses the answer to a multi get. Returns the document of each id; None: there is none.
+/// Parses the answer to a multi get without `_source`. Returns the document of each id; None: there is none.
 ///
 /// # Errors
 ///
 /// Returns `Answer::Retry` if the answer cannot be read or does not fit the request. An error of a document becomes the
 /// answer for the whole look-up.
 pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocument>>, Answer> {
+    let place = |doc: &MultiGetDoc<'_>| doc.seq_no.zip(doc.primary_term);
+    judge_documents(body, ids, |version, doc| FoundDocument { version, place: place(&doc) })
+}
+
+/// Like [`judge_look_up`], with `_source`.
+///
+/// # Errors
+///
+/// See [`judge_look_up`].
+pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<FoundContent<'b>>>, Answer> {
+    judge_documents(body, ids, |version, doc| FoundContent { version, source: doc.source })
+}
+
+fn judge_documents<'b, T>(
+    body: &'b [u8],
+    ids: &[&str],
+    found: impl Fn(u64, MultiGetDoc<'b>) -> T,
+) -> Result<Vec<Option<T>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
-    let reply: MultiGetReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    let reply: MultiGetReply<'b> =
+        serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
     if reply.docs.len() != ids.len() {
         return Err(unreadable(format!("{} documents for {} ids", reply.docs.len(), ids.len())));
     }
-    reply
-        .docs
-        .into_iter()
-        .zip(ids)
-        .map(|(doc, id)| match doc {
-            MultiGetDoc { error: Some(error), .. } => Err(error.look_up_answer()),
-            MultiGetDoc { id: got, found: Some(false), .. } if got == *id => Ok(None),
-            MultiGetDoc { id: got, found: Some(true), version, seq_no, primary_term, .. } if got == *id => {
-                let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
-                Ok(Some(FoundDocument { version, place: seq_no.zip(primary_term) }))
-            }
-            _ => Err(unreadable("a document that was not requested".into())),
-        })
-        .collect()
+    let judge = |(doc, id): (MultiGetDoc<'b>, &&str)| match (&doc.error, doc.found) {
+        (Some(error), _) => Err(error.look_up_answer()),
+        (None, Some(is_found)) if doc.id == **id => {
+            let version = doc.version.as_ref().and_then(Number::as_u64).unwrap_or(UNKNOWN_VERSION);
+            Ok(is_found.then(|| found(version, doc)))
+        }
+        _ => Err(unreadable("a document that was not requested".into())),
+    };
+    reply.docs.into_iter().zip(ids).map(judge).collect()
 }
 
 /// A document that a look-up has found.
@@ -229,6 +246,15 @@ pub struct FoundDocument {
     pub version: u64,
     /// Its `_seq_no` and `_primary_term`. A delete with these succeeds only if the document has not changed.
     pub place: Option<(u64, u64)>,
+}
+
+/// A document that was found, with its content.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundContent<'b> {
+    /// Version of the document.
+    pub version: u64,
+    /// `_source` as the server returns it; None: the server returns none.
+    pub source: Option<&'b RawValue>,
 }
 
 /// Checks that a refresh or flush has reached every shard. Returns `Answer::Retry` if not.
@@ -255,87 +281,6 @@ pub fn judge_search(body: &[u8]) -> Result<Vec<String>, Answer> {
 fn refused(message: String) -> Failure {
     Failure::new(ExitCode::Refused, message)
 }
-
-/// Maximum length of a server's text in a log line, in characters.
-const LONGEST_REASON: usize = 500;
-
-impl ItemError {
-    fn describe(&self) -> String {
-        let reason: String = self.reason.chars().take(LONGEST_REASON).collect();
-        format!("{}: {reason}", self.kind)
-    }
-
-    /// Returns whether an index is blocked or closed. Both pass: blocks are lifted, and an index that is closed to
-    /// change its settings is opened again. Neither is the document's fault.
-    fn is_block(&self) -> bool {
-        matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
-    }
-
-    /// Returns whether somebody set the block, so that it stays until somebody removes it. The block of a full disk is
-    /// lifted automatically.
-    fn is_lasting_block(&self) -> bool {
-        self.is_block()
-            && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
-    }
-
-    /// Returns whether the error means that the indices behind a name have changed. Source: seen in Elasticsearch 8.12
-    /// to 9.5 and OpenSearch 2.19 to 3.9.
-    fn means_move(&self) -> bool {
-        match self.kind.as_str() {
-            "index_not_found_exception" | "routing_missing_exception" => true,
-            "illegal_argument_exception" => {
-                self.reason.contains("no write index is defined for alias")
-                    || self.reason.contains("has more than one ind")
-            }
-            _ => false,
-        }
-    }
-
-    /// Returns the message that stops the run if nothing has changed.
-    fn move_message(&self) -> String {
-        let what = self.describe();
-        match self.kind.as_str() {
-            "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
-                "an index is missing or is not an alias ({what}): create it, or run with --create-indices; \
-                 if this run does not write to it, an ingest pipeline sends documents there: remove that \
-                 pipeline"
-            ),
-            "index_not_found_exception" => {
-                format!("an index is missing ({what}): create it, or run with --create-indices")
-            }
-            "routing_missing_exception" => {
-                format!(
-                    "an index requires routing, but this run cannot see that in its mapping ({what}): grant \
-                     view_index_metadata"
-                )
-            }
-            _ if self.reason.contains("has more than one ind") => format!(
-                "an alias has several indices, but the server does not show them to this run ({what}): grant \
-                 view_index_metadata"
-            ),
-            _ => format!("an alias cannot be used ({what}): mark one of its indices with is_write_index"),
-        }
-    }
-
-    /// Classifies the error of one document of a look-up.
-    fn look_up_answer(&self) -> Answer {
-        match self.kind.as_str() {
-            "security_exception" => Answer::Stop(refused(format!(
-                "this run may not read an index ({}): grant read on it",
-                self.describe()
-            ))),
-            _ if self.means_move() => Answer::Moved(refused(self.move_message())),
-            _ => Answer::Retry(self.describe()),
-        }
-    }
-
-    fn into_refusal(self) -> Refusal {
-        let error_type = if self.kind.is_empty() { "refused".to_owned() } else { self.kind };
-        Refusal { error_type, reason: self.reason }
-    }
-}
-
-pub mod contents;
 
 #[cfg(test)]
 mod tests;

@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::auth::Auth;
 use crate::config;
-use crate::model::Names;
-use crate::model::{ActionKind, Archive, Version};
+use crate::model::{ActionKind, Archive, Names, Version};
 use crate::retry::policy::Policy;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::RequestLimits;
-use crate::sink::elasticsearch::preflight::Target;
-use crate::sink::elasticsearch::targets::Targets;
+use crate::sink::elasticsearch::live_targets::LiveTargets;
+use crate::sink::elasticsearch::targets::{Target, Targets};
 
 /// Creates a batch with one post.
 fn batch() -> Batch {

@@ -116,8 +116,7 @@ impl<'a> Outgoing<'a> {
     }
 
     pub(super) fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
-        let body = Some(Cow::Borrowed(body));
-        Self { method, path, kind: Some(kind), body, is_gzip: false, expects_continue: false, sent: None }
+        Self { method, kind: Some(kind), body: Some(Cow::Borrowed(body)), ..Self::get(path) }
     }
 }
 

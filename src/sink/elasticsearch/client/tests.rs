@@ -5,8 +5,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use ureq::http::HeaderMap;
+use ureq::http::header::CONTENT_ENCODING;
+
 use super::reply::MAX_REASON_CHARS;
 use super::*;
+use crate::http::encoding::decoded;
 
 const KEY: &str = "cGxhbnRlZC1zZWNyZXQ=";
 

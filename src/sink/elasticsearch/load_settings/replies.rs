@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::NAME;
+use crate::sink::elasticsearch::answer::PreflightError;
 use crate::sink::elasticsearch::client::Reply;
 use crate::sink::elasticsearch::flat::{Values, flatten};
 use crate::sink::elasticsearch::flush::is_serverless;
-use crate::sink::elasticsearch::preflight::PreflightError;
 
 /// Returns the settings of an index; None: there is no such index.
 pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values>, PreflightError> {

@@ -1,5 +1,7 @@
 //! Tests of the record, and of the replies that decide whether it is kept.
 
+use std::fs;
+
 use super::*;
 use crate::auth::Auth;
 use crate::exit::ExitCode;
@@ -34,7 +36,7 @@ fn an_unreadable_record_is_not_an_empty_one() {
     for text in ["", "[]", "{\"posts\":1}", "{\"posts\":{\"index.x\":{\"before\":null}}}"] {
         let folder = tempfile::tempdir().unwrap();
         let state_file = folder.path().join("state.json");
-        fs::write(record_path(&state_file), text).unwrap();
+        fs::write(record::path(&state_file), text).unwrap();
         assert_eq!(open(&state_file).unwrap_err().code, ExitCode::Usage, "{text}");
     }
 }

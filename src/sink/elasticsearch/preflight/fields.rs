@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, POST_FIELDS, vector_names};
 use crate::observe::finding::Check;
+use crate::sink::elasticsearch::lookup::property;
 
 mod values;
 mod vectors;
@@ -198,15 +199,6 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
         "{index} {why}, so an author's posts cannot be found: create the index again with keyword, or \
          remove --account-deletions"
     ))
-}
-
-/// Returns the mapped fields of an object, by name.
-pub(super) fn properties(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    object.get("properties").and_then(Value::as_object).into_iter().flatten()
-}
-
-pub(super) fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    object.get("properties")?.get(name)
 }
 
 /// Returns the type of a field. A field without a type is an object.

@@ -4,29 +4,24 @@
 //! Every check is a pure function from replies to [`Check`]s; [`run`] only sends the requests. Nothing is written, and
 //! no request needs a cluster privilege: `GET /` answers 403 to a key that is for the indices alone.
 
-pub(super) mod error;
 mod fields;
-pub(super) mod lookup;
-pub(super) mod nodes;
+mod hidden;
 mod privileges;
 mod probe;
-mod returned;
 mod settings;
 mod target;
 
+use super::agreement::disagreement;
+use super::answer::{Outage, PreflightError};
 use super::client::Client;
 use super::flush::{flush, forbidden};
 use super::outcome::URL_ADVICE;
 use super::primaries::Primaries;
-use super::targets::Targets;
+use super::targets::{Target, Targets};
 use crate::model::Names;
 use crate::observe::finding::{Check, Status};
 
-pub(super) use error::pages_as_outages;
-pub use error::{Outage, PreflightError};
 use privileges::Grants;
-pub use returned::{Returned, Rounding};
-pub use target::{Member, Target, VectorMapping};
 
 /// What the run needs besides reading and writing documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,12 +51,8 @@ pub struct Needs {
 pub struct Report {
     /// The checks in the order in which they were made. None has failed.
     pub checks: Vec<Check>,
-    /// The target of posts.
-    pub posts: Target,
-    /// The target of tombstones.
-    pub tombstones: Target,
-    /// Processes that hold the primary shards, if a target acknowledges before it syncs.
-    pub unsynced: Option<Primaries>,
+    /// The indices behind the names.
+    pub targets: Targets,
 }
 
 /// Checks that the run can do its work with this server, key and pair of indices.
@@ -73,15 +64,13 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     let mut checks = Vec::new();
     match ask(client, needs, &mut checks) {
         Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
-            let acknowledges_early = posts.durability_async || tombstones.durability_async;
-            let acknowledges_early = acknowledges_early && !needs.reads_only;
-            let unsynced = acknowledges_early.then(|| Primaries::find(client, needs.names)).transpose()?;
-            checks.extend(unsynced.as_ref().and_then(Primaries::judge));
+            let targets = targets(client, needs, posts, tombstones, None)?;
+            checks.extend(targets.unsynced.as_ref().and_then(Primaries::judge));
             if let Some(page) = client.only_page() {
                 let text = format!("the answer is not Elasticsearch's ({page}): {URL_ADVICE}");
                 return Err(PreflightError::refused("connection", text));
             }
-            Ok(Report { checks, posts, tombstones, unsynced })
+            Ok(Report { checks, targets })
         }
         Ok(_) => Err(PreflightError::Refused(checks)),
         Err(PreflightError::Refused(last)) => {
@@ -118,7 +107,7 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     checks.extend(judge_shared(&posts, &tombstones));
     checks.retain(|check| check.status == Status::Failed);
     // Every mapping accepts arrays, which are what an earlier one that is not `dense_vector` got.
-    if before.posts.vectors.dense && !posts.vectors.dense && !needs.reads_only {
+    if before.posts.dense_vectors && !posts.dense_vectors && !needs.reads_only {
         let text =
             format!("{} maps vectors differently from the earlier index: run again", posts.write_index);
         checks.push(Check::failed("mapping", text));
@@ -126,12 +115,22 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     if !checks.is_empty() {
         return Err(PreflightError::Refused(checks));
     }
+    targets(client, needs, posts, tombstones, Some(before))
+}
+
+/// Puts both targets together. Looks up the primary shards if an index acknowledges before it syncs.
+fn targets(
+    client: &Client,
+    Needs { names, reads_only, .. }: Needs,
+    posts: Target,
+    tombstones: Target,
+    before: Option<&Targets>,
+) -> Result<Targets, PreflightError> {
     // Documents acknowledged early stay so after the durability has changed back.
-    let acknowledges_early =
-        posts.durability_async || tombstones.durability_async || before.unsynced.is_some();
-    let acknowledges_early = acknowledges_early && !needs.reads_only;
-    let unsynced = acknowledges_early.then(|| Primaries::find(client, before.names)).transpose()?;
-    let Targets { generation, names, reads_only, .. } = *before;
+    let was_early = before.is_some_and(|before| before.unsynced.is_some());
+    let is_early = !reads_only && (was_early || posts.durability_async || tombstones.durability_async);
+    let unsynced = is_early.then(|| Primaries::find(client, names)).transpose()?;
+    let generation = before.map_or(0, |before| before.generation);
     Ok(Targets { generation, names, reads_only, posts, tombstones, unsynced })
 }
 
@@ -139,7 +138,7 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
     let grants = privileges::ask(client, &needs.names.both())?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
-    checks.extend(nodes::disagreement(client, needs.names).map(|text| Check::failed("connection", text)));
+    checks.extend(disagreement(client, needs.names).map(|text| Check::failed("connection", text)));
     checks.push(grants.judge(&needs.names.both(), needs));
 
     let [posts, tombstones] = ask_for_targets(client, needs, checks)?;
@@ -224,8 +223,12 @@ fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Opti
     if !target.durability_async {
         return Ok(None);
     }
-    let ok =
-        || Check::ok("durability", format!("{name} may acknowledge before it syncs: it will be flushed"));
+    let ok = || {
+        Check::ok(
+            "durability",
+            format!("{name} may confirm writes before they are on disk: it will be flushed"),
+        )
+    };
     Ok(Some(match grants.has(name, "maintenance") {
         Some(true) => ok(),
         Some(false) => Check::failed("durability", forbidden(client, name)),

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Needs;
-use super::error::{PreflightError, answer};
 use crate::observe::finding::Check;
+use crate::sink::elasticsearch::answer::{PreflightError, answer};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 
 const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";

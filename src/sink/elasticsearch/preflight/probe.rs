@@ -11,18 +11,18 @@
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
-use super::fields::{Sent, property};
-use super::lookup::Index;
+use super::Needs;
+use super::fields::Sent;
 use super::settings::Pipelines;
-use super::{Needs, PreflightError, Target, VectorMapping};
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, vector_names};
 use crate::observe::finding::Check;
+use crate::sink::elasticsearch::answer::{PreflightError, answer};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::text::write_vector;
-use crate::sink::elasticsearch::preflight::error::answer;
-use crate::sink::elasticsearch::targets::routing_of;
+use crate::sink::elasticsearch::lookup::{Index, property};
+use crate::sink::elasticsearch::targets::{Target, routing_of};
 use crate::text::percent_encoded;
 
 /// The document's `_id`, which no real document has.
@@ -31,37 +31,57 @@ const ID: &str = "megastream_ingest-check";
 /// A `_seq_no` that no document reaches.
 const NEVER: u64 = 1 << 62;
 
-/// Sends a document to a target, and judges the answer. None: the answer shows nothing.
-pub(super) fn offer(
-    client: &Client,
-    target: &Target,
-    found: &Index,
-    needs: Needs,
-    sent: &[Sent],
-) -> Option<Check> {
-    let reply = ask(client, target, found, needs, sent, VectorEncoding::Array)?;
-    judge(&target.name, target.name == needs.names.tombstones, &reply)
+/// A document to send.
+pub(super) struct Probe<'p> {
+    pub(super) client: &'p Client,
+    pub(super) target: &'p Target,
+    /// The index that takes the document.
+    pub(super) index: &'p Index,
+    pub(super) needs: Needs,
+    /// The fields of the document.
+    pub(super) fields: Vec<Sent>,
 }
 
-/// Sends a post with base64 vectors. Returns whether the server accepts it; None: the answer shows nothing.
-pub(super) fn offer_base64(
-    client: &Client,
-    target: &Target,
-    found: &Index,
-    needs: Needs,
-    sent: &[Sent],
-) -> Option<bool> {
-    match ask(client, target, found, needs, sent, VectorEncoding::Base64)?.status {
-        409 => Some(true),
-        400 => Some(false),
-        _ => None,
+impl Probe<'_> {
+    /// Sends a document, and judges the answer. None: the answer shows nothing.
+    pub(super) fn offer(&self) -> Option<Check> {
+        let Target { name, .. } = self.target;
+        judge(name, *name == self.needs.names.tombstones, &self.ask(VectorEncoding::Array)?)
+    }
+
+    /// Sends a post with base64 vectors. Returns whether the server accepts it; None: the answer shows nothing.
+    pub(super) fn offer_base64(&self) -> Option<bool> {
+        match self.ask(VectorEncoding::Base64)?.status {
+            409 => Some(true),
+            400 => Some(false),
+            _ => None,
+        }
+    }
+
+    fn ask(&self, encoding: VectorEncoding) -> Option<Reply> {
+        let Self { client, target, needs, .. } = self;
+        let mappings = self.index.mappings.as_ref()?;
+        let document = document(mappings, &self.fields, needs.names.fields, encoding).to_string();
+        let mut path = format!("/{}/_doc/{ID}?if_seq_no={NEVER}&if_primary_term=1", target.name);
+        if target.is_alias() {
+            path.push_str("&require_alias=true");
+        }
+        if let Some(routing) = routing_of(ID, target.requires_routing()) {
+            path.push_str("&routing=");
+            path.push_str(routing);
+        }
+        if let Some(pipeline) = needs.pipeline {
+            path.push_str("&pipeline=");
+            path.push_str(&percent_encoded(pipeline));
+        }
+        client.put(&path, ContentType::Json, document.as_bytes()).ok()
     }
 }
 
 /// Judges whether vectors can be sent as base64. Only a `dense_vector` is known to read it correctly.
-pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Option<bool>) -> Check {
+pub(super) fn judge_base64(target: &Target, taken: Option<bool>) -> Check {
     let name = &target.name;
-    let why = match (vectors.dense, taken) {
+    let why = match (target.dense_vectors, taken) {
         (true, Some(true)) => {
             return Check::ok(
                 "vectors",
@@ -79,31 +99,6 @@ pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Optio
         "vectors",
         format!("--vector-encoding base64: {name} {why}: remove the option, or give array"),
     )
-}
-
-fn ask(
-    client: &Client,
-    target: &Target,
-    found: &Index,
-    needs: Needs,
-    sent: &[Sent],
-    encoding: VectorEncoding,
-) -> Option<Reply> {
-    let mappings = found.mappings.as_ref()?;
-    let document = document(mappings, sent, needs.names.fields, encoding).to_string();
-    let mut path = format!("/{}/_doc/{ID}?if_seq_no={NEVER}&if_primary_term=1", target.name);
-    if target.is_alias() {
-        path.push_str("&require_alias=true");
-    }
-    if let Some(routing) = routing_of(ID, target.requires_routing()) {
-        path.push_str("&routing=");
-        path.push_str(routing);
-    }
-    if let Some(pipeline) = needs.pipeline {
-        path.push_str("&pipeline=");
-        path.push_str(&percent_encoded(pipeline));
-    }
-    client.put(&path, ContentType::Json, document.as_bytes()).ok()
 }
 
 /// Builds a document with a value for each field in the mapping.

@@ -4,144 +4,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::lookup::{self, Alias, Index, Indices};
-use super::returned::Returned;
-use super::{Needs, PreflightError, fields, privileges, probe, settings};
+use super::probe::{self, Probe};
+use super::{Needs, fields, hidden, privileges, settings};
 use crate::model::FieldChoice;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::{Check, Status};
+use crate::sink::elasticsearch::answer::PreflightError;
 use crate::sink::elasticsearch::client::Client;
+use crate::sink::elasticsearch::lookup::{self, Alias, Index, Indices};
 use crate::sink::elasticsearch::mapping;
 use crate::sink::elasticsearch::product::Product;
-
-/// An index or alias that is written to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Name to write to.
-    pub name: String,
-    /// Concrete indices behind the name, sorted by name, at least one.
-    pub members: Vec<Member>,
-    /// Concrete index that takes new documents.
-    pub write_index: String,
-    /// Whether the server has shown all this. If not, one index without problems is assumed.
-    pub is_known: bool,
-    /// How long deletes are remembered (`index.gc_deletes`): the shortest time of all indices; zero if unknown.
-    pub gc_deletes: Duration,
-    /// Whether any of the indices acknowledges before it syncs (`index.translog.durability: async`), or may do so.
-    pub durability_async: bool,
-    /// How the write index maps vectors. Tombstones have none.
-    pub vectors: VectorMapping,
-    /// Why posts cannot be searched by author, and what to do: one text for each such index.
-    pub unsearchable: Vec<String>,
-    /// Whether searches through the name may miss documents: the alias has a filter, or searches only some shards.
-    pub hides_documents: bool,
-}
-
-/// A concrete index behind a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Name of the index.
-    pub name: String,
-    /// UUID of the index, which changes when the index is created again; None: unknown.
-    pub uuid: Option<String>,
-    /// Whether every action and look-up must have a routing (`_routing.required`).
-    pub requires_routing: bool,
-    /// Block that prevents writes until somebody removes it.
-    pub block: Option<&'static str>,
-    /// How the index returns documents.
-    pub returned: Returned,
-}
-
-impl Member {
-    /// Creates an index of which nothing is known.
-    fn unknown(name: &str) -> Self {
-        let returned = Returned::default();
-        Self { name: name.to_owned(), uuid: None, requires_routing: false, block: None, returned }
-    }
-}
-
-#[cfg(test)]
-impl Target {
-    /// Creates an alias of the one index `{name}_v1`.
-    pub(in crate::sink::elasticsearch) fn of_one_index(name: &str) -> Self {
-        let write_index = format!("{name}_v1");
-        Self {
-            name: name.to_owned(),
-            members: vec![Member::unknown(&write_index)],
-            write_index,
-            is_known: true,
-            gc_deletes: Duration::ZERO,
-            durability_async: false,
-            vectors: VectorMapping::default(),
-            unsearchable: Vec::new(),
-            hides_documents: false,
-        }
-    }
-}
-
-impl Target {
-    /// Returns whether the name is an alias.
-    pub fn is_alias(&self) -> bool {
-        self.is_known && self.members.iter().all(|member| member.name != self.name)
-    }
-
-    /// Returns the names under which documents are looked up, and whether each requires routing. Ids are unique only
-    /// per index, so all indices of an alias are listed. An alias of one index is listed itself, since the credentials
-    /// may cover only the alias.
-    pub fn look_up_in(&self) -> impl Iterator<Item = (&str, bool)> {
-        let by_name = self.members.len() < 2;
-        self.members
-            .iter()
-            .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
-    }
-
-    /// Returns the names to search, separated by commas: the name itself, or its indices if the name hides documents.
-    pub fn search_in(&self) -> String {
-        if !self.hides_documents {
-            return self.name.clone();
-        }
-        let members: Vec<&str> = self.members.iter().map(|member| &*member.name).collect();
-        members.join(",")
-    }
-
-    /// Returns whether writes to the name must have a routing.
-    pub fn requires_routing(&self) -> bool {
-        self.members.iter().any(|member| member.name == self.write_index && member.requires_routing)
-    }
-
-    /// Returns whether an index is behind the name, as far as is known.
-    pub fn holds(&self, index: &str) -> bool {
-        !self.is_known || self.members.iter().any(|member| member.name == index)
-    }
-
-    /// Returns whether the same indices are behind the name and the same one takes writes. A block may come and go.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let key = |member: &Member| (member.name.clone(), member.uuid.clone(), member.requires_routing);
-        self.write_index == other.write_index
-            && self.members.iter().map(key).eq(other.members.iter().map(key))
-    }
-
-    /// Names the write index and the others.
-    pub fn describe(&self) -> String {
-        let others: Vec<&str> = self
-            .members
-            .iter()
-            .map(|member| &*member.name)
-            .filter(|name| *name != self.write_index)
-            .collect();
-        if others.is_empty() {
-            return self.write_index.clone();
-        }
-        format!("{} (and {})", self.write_index, others.join(", "))
-    }
-}
-
-/// How an index maps the vectors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VectorMapping {
-    /// Whether all of them are Elasticsearch's `dense_vector`, which base64 requires.
-    pub dense: bool,
-}
+use crate::sink::elasticsearch::returned::Returned;
+use crate::sink::elasticsearch::targets::{Member, Target};
 
 /// Looks up the indices behind a name, and judges them.
 pub(super) fn ask(
@@ -171,7 +45,7 @@ pub(super) fn ask(
         Some(indices) => {
             let (target, mut checks) = judge(name, &indices, needs, product)?;
             if !target.is_known {
-                lookup::refuse_unusable(client, name)?;
+                hidden::refuse_several(client, name)?;
             }
             if needs.offer {
                 checks.extend(offer(client, &target, &indices, needs)?);
@@ -192,9 +66,8 @@ fn offer(
     needs: Needs,
 ) -> Result<Vec<Check>, PreflightError> {
     let is_tombstones = target.name == needs.names.tombstones;
-    let base64 = (needs.base64 && !is_tombstones).then_some(target.vectors);
-    let unproven =
-        || Ok(base64.map(|vectors| probe::judge_base64(target, vectors, None)).into_iter().collect());
+    let is_base64 = needs.base64 && !is_tombstones;
+    let unproven = || Ok(is_base64.then(|| probe::judge_base64(target, None)).into_iter().collect());
     let Some(found) = indices.get(&target.write_index) else { return unproven() };
     let Some(set) = &found.settings else { return unproven() };
     let mut settings = settings::judge(&target.write_index, set, &Value::Null);
@@ -206,14 +79,12 @@ fn offer(
     let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
     let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
-        checks.extend(probe::offer(client, target, found, needs, &sent(is_tombstones, needs.names.fields)));
-        if let Some(vectors) = base64 {
-            let taken =
-                probe::offer_base64(client, target, found, needs, &sent(is_tombstones, needs.names.fields));
-            checks.push(probe::judge_base64(target, vectors, taken));
-        }
-    } else if let Some(vectors) = base64 {
-        checks.push(probe::judge_base64(target, vectors, None));
+        let fields = sent(is_tombstones, needs.names.fields);
+        let probe = Probe { client, target, index: found, needs, fields };
+        checks.extend(probe.offer());
+        checks.extend(is_base64.then(|| probe::judge_base64(target, probe.offer_base64())));
+    } else if is_base64 {
+        checks.push(probe::judge_base64(target, None));
     }
     Ok(checks)
 }
@@ -277,9 +148,9 @@ pub(super) fn judge(
         members.push(member);
     }
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
-    let (mapping_checks, vectors) = match mappings {
+    let (mapping_checks, dense_vectors) = match mappings {
         Some(mappings) => judge_mapping(needs, name, &write_index, mappings, product),
-        None => (vec![not_shown("mapping", &write_index, product)], VectorMapping::default()),
+        None => (vec![not_shown("mapping", &write_index, product)], false),
     };
     checks.extend(mapping_checks);
 
@@ -295,7 +166,7 @@ pub(super) fn judge(
         is_known: true,
         gc_deletes,
         durability_async,
-        vectors,
+        dense_vectors,
         unsearchable,
         hides_documents,
     };
@@ -311,7 +182,7 @@ fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
         is_known: false,
         gc_deletes: Duration::ZERO,
         durability_async: true,
-        vectors: VectorMapping::default(),
+        dense_vectors: false,
         unsearchable: Vec::new(),
         hides_documents: false,
     };
@@ -416,10 +287,10 @@ fn judge_mapping(
     write_index: &str,
     mappings: &Value,
     product: Product,
-) -> (Vec<Check>, VectorMapping) {
+) -> (Vec<Check>, bool) {
     let (is_tombstones, choice) = (name == needs.names.tombstones, needs.names.fields);
-    let (mut checks, vectors) = if is_tombstones {
-        (Vec::new(), VectorMapping::default())
+    let (mut checks, dense_vectors) = if is_tombstones {
+        (Vec::new(), false)
     } else {
         fields::judge_vectors(write_index, mappings, choice, product)
     };
@@ -429,5 +300,5 @@ fn judge_mapping(
     if checks.iter().all(|check| check.status == Status::Ok) {
         checks.push(Check::ok("mapping", format!("{write_index} accepts the documents as they are sent")));
     }
-    (checks, vectors)
+    (checks, dense_vectors)
 }

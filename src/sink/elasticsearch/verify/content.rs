@@ -8,11 +8,11 @@ use super::held::Place;
 use super::judge::Verdict;
 use crate::model::{Action, Batch, FieldChoice, Finding};
 use crate::retry::throttle::Stopped;
-use crate::sink::elasticsearch::bulk::look_up::{FailedLookUp, look_up_body};
-use crate::sink::elasticsearch::bulk::reply::contents::{FoundContent, judge_contents};
-use crate::sink::elasticsearch::bulk::reply::{Answer, UNKNOWN_VERSION};
+use crate::sink::elasticsearch::bulk::attempt::FailedRequest;
+use crate::sink::elasticsearch::bulk::look_up::{LookUp, look_up_body};
+use crate::sink::elasticsearch::bulk::reply::{Answer, FoundContent, UNKNOWN_VERSION, judge_contents};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::preflight::Returned;
+use crate::sink::elasticsearch::returned::Returned;
 use crate::sink::elasticsearch::targets::Targets;
 
 /// Maximum number of posts in one request: some megabytes.
@@ -48,9 +48,9 @@ impl Verifier<'_> {
         client: &Client,
         batch: &Batch,
         posts: &[ToCompare<'_>],
-    ) -> Result<Vec<(usize, Option<Verdict>)>, FailedLookUp> {
+    ) -> Result<Vec<(usize, Option<Verdict>)>, FailedRequest> {
         let targets = self.elasticsearch.server.targets.now();
-        let look_ups: Vec<(&str, bool, &str)> = posts
+        let look_ups: Vec<LookUp<'_>> = posts
             .iter()
             .map(|(_, action, place)| (&*place.index, place.requires_routing, &*action.id))
             .collect();
@@ -77,7 +77,7 @@ impl Verifier<'_> {
     }
 
     /// Requests `_source` including vectors, with the parameter if the server knows it.
-    fn post_for_vectors(&self, client: &Client, body: &[u8]) -> Result<Reply, FailedLookUp> {
+    fn post_for_vectors(&self, client: &Client, body: &[u8]) -> Result<Reply, FailedRequest> {
         if !self.returns_vectors.load(Ordering::Relaxed) {
             match self.post(client, WITH_VECTORS.to_owned(), body.to_vec()) {
                 Err((Answer::Divide(refusal), _)) if refusal.reason.contains("_source_exclude_vectors") => {

@@ -5,12 +5,11 @@ use std::sync::atomic::Ordering;
 use super::Verifier;
 use crate::model::{Action, ActionKind};
 use crate::retry::throttle::Stopped;
-use crate::sink::elasticsearch::bulk::attempt::read;
-use crate::sink::elasticsearch::bulk::look_up::{FailedLookUp, LOOK_UP, look_up_body};
+use crate::sink::elasticsearch::bulk::attempt::{FailedRequest, read};
+use crate::sink::elasticsearch::bulk::look_up::{LOOK_UP, LookUp, look_up_body};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, UNKNOWN_VERSION, judge_look_up};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
-use crate::sink::elasticsearch::preflight::Target;
-use crate::sink::elasticsearch::targets::Targets;
+use crate::sink::elasticsearch::targets::{Target, Targets};
 
 /// Maximum number of ids in one request. A thousand take some ten milliseconds, and a reply of some hundred kilobytes.
 const MAX_IDS: usize = 500;
@@ -32,9 +31,6 @@ pub(super) struct Place {
     pub(super) version: u64,
 }
 
-/// A document to look up: index, whether that requires routing, and id.
-type LookUp<'q> = (&'q str, bool, &'q str);
-
 impl Verifier<'_> {
     /// Looks up which documents the indices hold for the id of each action.
     pub(super) fn look_up_held(&self, actions: &[&Action]) -> Result<Vec<Held>, Stopped> {
@@ -47,7 +43,7 @@ impl Verifier<'_> {
         Ok(held)
     }
 
-    fn look_up_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, FailedLookUp> {
+    fn look_up_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, FailedRequest> {
         let targets = self.elasticsearch.server.targets.now();
         let routed = self.requires_routing.load(Ordering::Relaxed);
         let look_ups: Vec<LookUp<'_>> =
@@ -68,31 +64,27 @@ impl Verifier<'_> {
 
     /// Returns what a failed look-up means. If an index of which nothing is known turns out to require routing, that is
     /// a retry with routing. `routed`: the request already had it.
-    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> FailedLookUp {
+    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> FailedRequest {
         let is_unknown = !targets.posts.is_known || !targets.tombstones.is_known;
         match answer {
             Answer::Moved(failure)
                 if is_unknown && !routed && failure.message.contains("requires routing") =>
             {
                 self.requires_routing.store(true, Ordering::Relaxed);
-                (
-                    Answer::Retry(
-                        "an index requires routing, which the server did not show before".to_owned(),
-                    ),
-                    None,
-                )
+                let why = "an index requires routing, which the server did not show before";
+                (Answer::Retry(why.to_owned()), None)
             }
             answer => (answer, None),
         }
     }
 
     /// Posts a look-up. A stop of the run does not wait for its reply, since nothing depends on it.
-    pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, FailedLookUp> {
+    pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, FailedRequest> {
         let client = client.clone();
         let ask = move || client.post(&path, ContentType::Json, &body);
         match self.elasticsearch.stop.unless_requested(ask) {
             Ok(Some(reply)) => read(reply),
-            Ok(None) => Err((Answer::Retry("the run is to stop".to_owned()), None)),
+            Ok(None) => Err((Answer::Retry("the run was stopped".to_owned()), None)),
             Err(error) => Err((Answer::Retry(format!("no thread can be started: {error}")), None)),
         }
     }

@@ -111,6 +111,9 @@ impl<'r> Verifier<'r> {
             open.iter().filter_map(|&nth| Some((nth, *actions.get(nth)?))).collect();
         let posts: Vec<&Action> = asked.iter().map(|(_, action)| *action).collect();
         let mut to_compare = Vec::new();
+        let mut put = |nth: usize, verdict| {
+            verdicts.get_mut(nth).into_iter().for_each(|slot| *slot = verdict);
+        };
         for ((nth, action), held) in asked.iter().zip(self.look_up_held(&posts)?) {
             let verdict = match judge(action, &held) {
                 Judged::Settled(verdict) => Some(verdict),
@@ -119,15 +122,9 @@ impl<'r> Verifier<'r> {
                     None
                 }
             };
-            if let Some(slot) = verdicts.get_mut(*nth) {
-                *slot = verdict;
-            }
+            put(*nth, verdict);
         }
-        for (nth, verdict) in self.compare(batch, &to_compare)? {
-            if let Some(slot) = verdicts.get_mut(nth) {
-                *slot = verdict;
-            }
-        }
+        self.compare(batch, &to_compare)?.into_iter().for_each(|(nth, verdict)| put(nth, verdict));
         Ok(())
     }
 

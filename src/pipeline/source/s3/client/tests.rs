@@ -1,5 +1,7 @@
 //! Tests of the classification of error replies, and of the URLs of requests.
 
+use ureq::http::{HeaderMap, HeaderValue};
+
 use super::*;
 use crate::auth::aws::{CredentialSources, Profile, Sts};
 use crate::config::s3::{AccessPoint, Addressing, BucketName, Region, Variant};

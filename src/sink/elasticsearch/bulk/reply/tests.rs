@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::item_error::LONGEST_REASON;
 use super::*;
 
 fn reply(status: u16, body: &str) -> Reply {
@@ -412,4 +413,25 @@ fn a_post_in_a_blocked_older_index_is_refused_and_one_on_a_full_disk_is_retried(
         assert_eq!(is_refused(Operation::DeleteFound), refused, "{block}");
         assert!(!is_refused(Operation::Delete));
     }
+}
+
+#[test]
+fn sources_are_returned_unchanged() {
+    let body =
+        br#"{"docs":[{"_id":"a","found":true,"_version":7,"_source":{"x": 1}},{"_id":"b","found":false}]}"#;
+    let found = judge_contents(body, &["a", "b"]).unwrap();
+    let first = found[0].unwrap();
+    assert_eq!((first.version, first.source.unwrap().get()), (7, r#"{"x": 1}"#));
+    assert!(found[1].is_none());
+}
+
+#[test]
+fn contents_of_another_request_are_retried() {
+    let body = br#"{"docs":[{"_id":"a","found":true,"_version":7}]}"#;
+    for ids in [&["b"][..], &["a", "b"], &[]] {
+        assert!(matches!(judge_contents(body, ids), Err(Answer::Retry(_))), "{ids:?}");
+    }
+    assert!(matches!(judge_contents(b"<html>", &["a"]), Err(Answer::Retry(_))));
+    let refused = br#"{"docs":[{"_id":"a","error":{"type":"security_exception","reason":"no"}}]}"#;
+    assert!(matches!(judge_contents(refused, &["a"]), Err(Answer::Stop(_))));
 }

@@ -1,10 +1,13 @@
 //! The replies of Elasticsearch to bulk requests, look-ups and searches, as far as they are read.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Number, Value};
+use serde_json::Number;
+use serde_json::value::RawValue;
 
-use crate::sink::elasticsearch::client::text_of_error;
+use super::item_error::ItemError;
 
 #[derive(Deserialize)]
 pub(super) struct BulkReply {
@@ -33,14 +36,15 @@ pub(super) struct ItemResult {
 }
 
 #[derive(Deserialize)]
-pub(super) struct MultiGetReply {
-    pub(super) docs: Vec<MultiGetDoc>,
+pub(super) struct MultiGetReply<'b> {
+    #[serde(borrow)]
+    pub(super) docs: Vec<MultiGetDoc<'b>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct MultiGetDoc {
-    #[serde(rename = "_id")]
-    pub(super) id: String,
+pub(super) struct MultiGetDoc<'b> {
+    #[serde(borrow, rename = "_id")]
+    pub(super) id: Cow<'b, str>,
     pub(super) found: Option<bool>,
     #[serde(rename = "_version")]
     pub(super) version: Option<Number>,
@@ -48,6 +52,8 @@ pub(super) struct MultiGetDoc {
     pub(super) seq_no: Option<u64>,
     #[serde(rename = "_primary_term")]
     pub(super) primary_term: Option<u64>,
+    #[serde(borrow, rename = "_source")]
+    pub(super) source: Option<&'b RawValue>,
     pub(super) error: Option<ItemError>,
 }
 
@@ -85,20 +91,4 @@ pub(super) struct Total {
 pub(super) struct Hit {
     #[serde(rename = "_id")]
     pub(super) id: String,
-}
-
-/// Error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and one
-/// odd error must not cost the other items their outcome.
-#[derive(Default, Deserialize)]
-#[serde(from = "Value")]
-pub(super) struct ItemError {
-    pub(super) kind: String,
-    pub(super) reason: String,
-}
-
-impl From<Value> for ItemError {
-    fn from(error: Value) -> Self {
-        let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
-        Self { kind: text("type"), reason: text("reason") }
-    }
 }

@@ -5,11 +5,10 @@ use serde_json::json;
 use super::*;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::Status::{self, *};
-use crate::sink::elasticsearch::preflight::VectorMapping;
 use crate::sink::elasticsearch::product::Product;
 
 /// Judges the vectors with the default fields.
-fn judge_vectors(index: &str, mappings: &Value, product: Product) -> (Vec<Check>, VectorMapping) {
+fn judge_vectors(index: &str, mappings: &Value, product: Product) -> (Vec<Check>, bool) {
     super::judge_vectors(index, mappings, FieldChoice::default(), product)
 }
 
@@ -35,7 +34,7 @@ fn a_dense_vector_with_384_dims_or_none_yet_passes() {
     ] {
         let judged =
             judge_vectors("posts", &with_vectors(json!("strict"), vector.clone()), Product::default());
-        assert_eq!(judged, (vec![], VectorMapping { dense: true }), "{vector}");
+        assert_eq!(judged, (vec![], true), "{vector}");
     }
 }
 
@@ -43,7 +42,7 @@ fn a_dense_vector_with_384_dims_or_none_yet_passes() {
 fn an_opensearch_vector_passes_and_is_not_dense() {
     let vector = json!({"type": "knn_vector", "dimension": 384});
     let judged = judge_vectors("posts", &with_vectors(json!(true), vector), Product::default());
-    assert_eq!(judged, (vec![], VectorMapping { dense: false }));
+    assert_eq!(judged, (vec![], false));
 }
 
 #[test]
@@ -59,9 +58,9 @@ fn any_other_mapping_of_a_vector_is_refused_with_its_field() {
         (json!({"type": "integer"}), "as integer"),
         (json!({"properties": {}}), "as object"),
     ] {
-        let (checks, vectors) =
+        let (checks, dense) =
             judge_vectors("posts_v1", &with_vectors(json!(false), vector), Product::default());
-        assert_eq!((statuses(&checks), vectors.dense), (vec![Failed, Failed], false), "{why}");
+        assert_eq!((statuses(&checks), dense), (vec![Failed, Failed], false), "{why}");
         let text = &checks[0].text;
         assert!(text.contains("posts_v1 maps embeddings.all_MiniLM_L12_v2") && text.contains(why), "{text}");
     }
@@ -81,8 +80,8 @@ fn an_unmapped_vector_is_refused_unless_it_is_left_alone() {
         (json!({"dynamic": "strict_allow_templates"}), Failed),
         (json!({"dynamic": "strict", "properties": {"embeddings": {"enabled": false}}}), Warning),
     ] {
-        let (checks, vectors) = judge_vectors("posts", &mappings, Product::default());
-        assert_eq!((statuses(&checks), vectors.dense), (vec![expected; 2], false), "{mappings}");
+        let (checks, dense) = judge_vectors("posts", &mappings, Product::default());
+        assert_eq!((statuses(&checks), dense), (vec![expected; 2], false), "{mappings}");
     }
 }
 
@@ -91,7 +90,7 @@ fn vectors_mapped_by_dotted_names_are_found() {
     let vector = json!({"type": "dense_vector", "dims": 384});
     let mappings = json!({"subobjects": false, "properties": {
         "embeddings.all_MiniLM_L12_v2": vector, "embeddings.all_MiniLM_L6_v2": vector}});
-    assert!(judge_vectors("posts", &mappings, Product::default()).1.dense);
+    assert!(judge_vectors("posts", &mappings, Product::default()).1);
 }
 
 #[test]
@@ -168,8 +167,8 @@ fn required_routing_is_not_refused() {
 #[test]
 fn dot_product_similarity_is_a_warning() {
     let vector = json!({"type": "dense_vector", "dims": 384, "similarity": "dot_product"});
-    let (checks, vectors) = judge_vectors("posts", &with_vectors(json!(false), vector), Product::default());
-    assert_eq!((statuses(&checks), vectors.dense), (vec![Warning, Warning], true));
+    let (checks, dense) = judge_vectors("posts", &with_vectors(json!(false), vector), Product::default());
+    assert_eq!((statuses(&checks), dense), (vec![Warning, Warning], true));
     assert!(checks[0].text.contains("dot_product"), "{}", checks[0]);
 }
 

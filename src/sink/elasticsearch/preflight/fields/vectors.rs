@@ -2,20 +2,20 @@
 
 use serde_json::Value;
 
-use super::{Dynamic, NAME, property, type_of};
+use super::{Dynamic, NAME, type_of};
 use crate::model::FieldChoice;
 use crate::model::schema::{VectorName, vector_names};
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::preflight::VectorMapping;
+use crate::sink::elasticsearch::lookup::property;
 use crate::sink::elasticsearch::product::Product;
 
-/// Judges the mappings of all vectors that are sent.
+/// Judges the mappings of all vectors that are sent. Returns whether all are Elasticsearch's `dense_vector`.
 pub(in crate::sink::elasticsearch::preflight) fn judge_vectors(
     index: &str,
     mappings: &Value,
     choice: FieldChoice,
     product: Product,
-) -> (Vec<Check>, VectorMapping) {
+) -> (Vec<Check>, bool) {
     let embeddings = property(mappings, "embeddings");
     let dynamic = Dynamic::of(embeddings.unwrap_or(&Value::Null), Dynamic::of(mappings, Dynamic::Guess));
     let mut checks = Vec::new();
@@ -43,7 +43,7 @@ pub(in crate::sink::elasticsearch::preflight) fn judge_vectors(
         dense &= is_dense;
         checks.extend(check);
     }
-    (checks, VectorMapping { dense })
+    (checks, dense)
 }
 
 /// Hint for a mapping that already exists.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::client::Client;
 use crate::model::Names;
-use crate::sink::elasticsearch::client::Client;
 
 /// Returns only the UUID of each index behind the names.
 const UUIDS: &str = "filter_path=*.settings.index.uuid";
@@ -27,7 +27,7 @@ struct Uuid {
 }
 
 /// Returns which nodes show different indices behind the names; None: none do, as far as they answer and show them.
-pub(in crate::sink::elasticsearch) fn disagreement(client: &Client, names: Names) -> Option<String> {
+pub(super) fn disagreement(client: &Client, names: Names) -> Option<String> {
     let shown = client.of_each_node().into_iter().filter_map(|node| {
         let indices = indices(&node, names)?;
         Some((node.base_url().to_owned(), indices))

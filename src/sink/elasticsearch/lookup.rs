@@ -10,11 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::error::{PreflightError, answer};
-use crate::sink::elasticsearch::bulk::look_up::{LOOK_UP, look_up_body};
-use crate::sink::elasticsearch::bulk::reply::{Answer, judge_look_up};
-use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
-use crate::sink::elasticsearch::outcome::is_not_offered;
+use super::answer::{PreflightError, answer};
+use super::client::{Client, Reply};
+use super::outcome::is_not_offered;
 
 /// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
 /// the filter leaves no index out of the reply.
@@ -27,11 +25,11 @@ const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.s
 const PARTS: [&str; 3] = ["_mapping", "_settings?include_defaults=true", "_alias"];
 
 /// Concrete indices behind a name. An empty map means that the server does not show whether there are any.
-pub(in crate::sink::elasticsearch) type Indices = BTreeMap<String, Index>;
+pub(super) type Indices = BTreeMap<String, Index>;
 
 /// What is known about a concrete index; None: the server does not show that part.
 #[derive(Debug, Default, PartialEq, Deserialize)]
-pub(in crate::sink::elasticsearch) struct Index {
+pub(super) struct Index {
     pub(super) aliases: Option<BTreeMap<String, Alias>>,
     pub(super) mappings: Option<Value>,
     pub(super) settings: Option<Value>,
@@ -68,10 +66,7 @@ impl Index {
 }
 
 /// Looks up the indices behind a name; None: there is no such index or alias.
-pub(in crate::sink::elasticsearch) fn ask(
-    client: &Client,
-    name: &'static str,
-) -> Result<Option<Indices>, PreflightError> {
+pub(super) fn ask(client: &Client, name: &'static str) -> Result<Option<Indices>, PreflightError> {
     ask_about(client, name, name)
 }
 
@@ -154,27 +149,12 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
     Ok(indices)
 }
 
-/// Refuses a name of which the server shows nothing if a look-up by id shows that it cannot be written to. Above all, an
-/// alias of several indices: deletes through the alias would reach only one of them.
-pub(super) fn refuse_unusable(client: &Client, name: &'static str) -> Result<(), PreflightError> {
-    const NO_ID: &str = "-";
-    let body = look_up_body(&[(name, false, NO_ID)]);
-    let reply = answer(client, client.post(LOOK_UP, ContentType::Json, &body))?;
-    match judge_look_up(&reply.body, &[NO_ID]) {
-        Err(Answer::Moved(failure)) if failure.message.contains("has more than one ind") => {
-            let product = client.product();
-            let text = format!(
-                "{name} is an alias of several indices, and the server does not show them to this run, so deletes \
-                 would reach only one of them: grant {} {}",
-                product.grantee(),
-                product.privilege("view_index_metadata")
-            );
-            Err(PreflightError::refused(name, text))
-        }
-        Err(Answer::Moved(failure) | Answer::Stop(failure)) => {
-            Err(PreflightError::refused(name, failure.message))
-        }
-        // Requests of the run itself report everything else.
-        _ => Ok(()),
-    }
+/// Returns the mapped fields of an object, by name.
+pub(super) fn properties(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+/// Returns the mapping of a field of an object.
+pub(super) fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object.get("properties")?.get(name)
 }

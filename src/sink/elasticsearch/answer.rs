@@ -1,16 +1,16 @@
-//! Errors of requests made before the first document.
+//! Answers to requests other than bulk requests, and why there is none.
 
 use std::fmt;
 use std::time::Duration;
 
+use super::client::{Client, Reply};
+use super::outcome::{URL_ADVICE, foreign_answer, is_unavailable};
+use super::product::Product;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
-use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer, is_unavailable};
-use crate::sink::elasticsearch::product::Product;
 
-/// Why there is no [`Report`](super::Report).
+/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreflightError {
     /// At least one check failed. Waiting does not change that.
@@ -39,21 +39,17 @@ impl PreflightError {
         Self::Unavailable(Outage { why: why.into(), retry_after: reply.retry_after })
     }
 
-    pub(in crate::sink::elasticsearch) fn refused(name: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn refused(name: &'static str, text: impl Into<String>) -> Self {
         Self::Refused(vec![Check::failed(name, text)])
     }
 
     /// Creates the error for a reply that does not answer the request.
-    pub(in crate::sink::elasticsearch) fn unexpected(
-        name: &'static str,
-        question: &str,
-        reply: &Reply,
-    ) -> Self {
+    pub(super) fn unexpected(name: &'static str, question: &str, reply: &Reply) -> Self {
         Self::refused(name, format!("unexpected answer to {question}: {}", reply.reason()))
     }
 
     /// Creates the error for a reply that comes from something else than Elasticsearch.
-    pub(in crate::sink::elasticsearch) fn not_elasticsearchs(question: &str, reply: &Reply) -> Self {
+    pub(super) fn not_elasticsearchs(question: &str, reply: &Reply) -> Self {
         let text =
             format!("the answer to {question} is not Elasticsearch's ({}): {URL_ADVICE}", reply.reason());
         Self::refused("connection", text)
@@ -89,7 +85,7 @@ impl From<PreflightError> for Failure {
 
 /// Runs `ask`, and treats a refusal that came with a proxy's page (an ingress, a redirect) as an outage: the server
 /// itself has answered before.
-pub(in crate::sink::elasticsearch) fn pages_as_outages<T>(
+pub(super) fn pages_as_outages<T>(
     client: &Client,
     ask: impl FnOnce(&Client) -> Result<T, PreflightError>,
 ) -> Result<T, PreflightError> {
@@ -101,7 +97,7 @@ pub(in crate::sink::elasticsearch) fn pages_as_outages<T>(
 
 /// Returns the reply, or an error if there is no usable one: the transport failed, the key is refused, or the server
 /// cannot answer now.
-pub(in crate::sink::elasticsearch) fn answer(
+pub(super) fn answer(
     client: &Client,
     result: Result<Reply, TransportError>,
 ) -> Result<Reply, PreflightError> {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::{properties, property};
+use super::lookup::{properties, property};
 
 /// Precision that a vector's values lose between writing and reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

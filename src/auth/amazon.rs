@@ -1,0 +1,43 @@
+//! Recognizes refusals by Amazon's services.
+
+/// Refusals by Amazon's services. Elasticsearch does not send these texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Amazon {
+    /// The service accepts only signed requests, or those of a user of the domain.
+    WantsSignature,
+    RefusesSignature,
+}
+
+/// Returns whether an answer refuses credentials with a text of Amazon's services.
+///
+/// Source: Amazon OpenSearch Service Developer Guide, "Troubleshooting"; IAM User Guide, "Troubleshoot Signature
+/// Version 4 signing". The texts are compared in lower case, since services write them differently.
+pub(crate) fn is_amazons(status: u16, body: &[u8]) -> bool {
+    amazon(status, body).is_some()
+}
+
+pub(super) fn amazon(status: u16, body: &[u8]) -> Option<Amazon> {
+    if !matches!(status, 400 | 401 | 403) {
+        return None;
+    }
+    let text = String::from_utf8_lossy(body.get(..body.len().min(4096))?).to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&[
+        "authorization header requires",
+        "(missing equal-sign) in authorization header",
+        "missing authentication token",
+        "user: anonymous is not authorized",
+    ]) {
+        return Some(Amazon::WantsSignature);
+    }
+    has(&[
+        "request signature we calculated",
+        "security token included in the request",
+        "credential should be scoped",
+        "signature expired",
+        "signature not yet current",
+        "is not authorized to perform: es:",
+        "is not authorized to perform: aoss:",
+    ])
+    .then_some(Amazon::RefusesSignature)
+}

@@ -1,0 +1,102 @@
+//! The error of one action or look-up, and what it means.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Answer, Refusal, refused};
+use crate::sink::elasticsearch::client::text_of_error;
+
+/// Error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and one
+/// odd error must not cost the other items their outcome.
+#[derive(Default, Deserialize)]
+#[serde(from = "Value")]
+pub(super) struct ItemError {
+    pub(super) kind: String,
+    pub(super) reason: String,
+}
+
+impl From<Value> for ItemError {
+    fn from(error: Value) -> Self {
+        let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
+        Self { kind: text("type"), reason: text("reason") }
+    }
+}
+
+/// Maximum length of a server's text in a log line, in characters.
+pub(super) const LONGEST_REASON: usize = 500;
+
+impl ItemError {
+    pub(super) fn describe(&self) -> String {
+        let reason: String = self.reason.chars().take(LONGEST_REASON).collect();
+        format!("{}: {reason}", self.kind)
+    }
+
+    /// Returns whether an index is blocked or closed. Both pass: blocks are lifted, and an index that is closed to
+    /// change its settings is opened again. Neither is the document's fault.
+    pub(super) fn is_block(&self) -> bool {
+        matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
+    }
+
+    /// Returns whether somebody set the block, so that it stays until somebody removes it. The block of a full disk is
+    /// lifted automatically.
+    pub(super) fn is_lasting_block(&self) -> bool {
+        self.is_block()
+            && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
+    }
+
+    /// Returns whether the error means that the indices behind a name have changed. Source: seen in Elasticsearch 8.12
+    /// to 9.5 and OpenSearch 2.19 to 3.9.
+    pub(super) fn means_move(&self) -> bool {
+        match self.kind.as_str() {
+            "index_not_found_exception" | "routing_missing_exception" => true,
+            "illegal_argument_exception" => {
+                self.reason.contains("no write index is defined for alias")
+                    || self.reason.contains("has more than one ind")
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the message that stops the run if nothing has changed.
+    pub(super) fn move_message(&self) -> String {
+        let what = self.describe();
+        match self.kind.as_str() {
+            "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
+                "an index is missing or is not an alias ({what}): create it, or run with --create-indices; \
+                 if this run does not write to it, an ingest pipeline sends documents there: remove that \
+                 pipeline"
+            ),
+            "index_not_found_exception" => {
+                format!("an index is missing ({what}): create it, or run with --create-indices")
+            }
+            "routing_missing_exception" => {
+                format!(
+                    "an index requires routing, but this run cannot see that in its mapping ({what}): grant \
+                     view_index_metadata"
+                )
+            }
+            _ if self.reason.contains("has more than one ind") => format!(
+                "an alias has several indices, but the server does not show them to this run ({what}): grant \
+                 view_index_metadata"
+            ),
+            _ => format!("an alias cannot be used ({what}): mark one of its indices with is_write_index"),
+        }
+    }
+
+    /// Classifies the error of one document of a look-up.
+    pub(super) fn look_up_answer(&self) -> Answer {
+        match self.kind.as_str() {
+            "security_exception" => Answer::Stop(refused(format!(
+                "this run may not read an index ({}): grant read on it",
+                self.describe()
+            ))),
+            _ if self.means_move() => Answer::Moved(refused(self.move_message())),
+            _ => Answer::Retry(self.describe()),
+        }
+    }
+
+    pub(super) fn into_refusal(self) -> Refusal {
+        let error_type = if self.kind.is_empty() { "refused".to_owned() } else { self.kind };
+        Refusal { error_type, reason: self.reason }
+    }
+}

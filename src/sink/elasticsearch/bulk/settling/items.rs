@@ -1,0 +1,97 @@
+//! Settles the items of an answer: most are outcomes, some need another look at the indices.
+
+use super::Settling;
+use crate::exit::{ExitCode, Failure};
+use crate::model::ActionKind;
+use crate::observe::traffic::Again;
+use crate::retry::patience::Patience;
+use crate::retry::throttle::{Permit, Stopped};
+use crate::sink::elasticsearch::answer::PreflightError;
+use crate::sink::elasticsearch::bulk::batch_report::Final;
+use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
+
+impl Settling<'_, '_> {
+    /// Reports the outcomes of a request's items. Returns the lines to send again.
+    pub(super) fn settle_items(
+        &mut self,
+        part: Vec<usize>,
+        items: Vec<Item>,
+        permit: Permit<'_>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Vec<usize>, Stopped> {
+        self.judged = true;
+        let sent = part.len();
+        let mut again = Vec::new();
+        let mut why = None;
+        for (line, item) in part.into_iter().zip(items) {
+            match item {
+                Item::Done => (self.on_final)(line, Final::Done),
+                Item::Elsewhere(index) => self.written_elsewhere(line, &index, patience)?,
+                Item::Dropped(what) => self.dropped(line, what)?,
+                Item::Superseded => (self.on_final)(line, Final::Superseded),
+                Item::Refused(refusal) => (self.on_final)(line, Final::Refused(refusal)),
+                Item::Retry(reason) => {
+                    again.push(line);
+                    why.get_or_insert(reason);
+                }
+            }
+        }
+        let Some(reason) = why else {
+            permit.succeeded();
+            return Ok(again);
+        };
+        let progress = again.len() < sent;
+        let traffic = &self.bulk.counters.traffic;
+        traffic.again(if progress { Again::InPart } else { Again::PushedBack });
+        if progress {
+            permit.pushed_back_in_part();
+        } else {
+            permit.pushed_back(None);
+        }
+        patience.failed(&format!("{} of {sent} actions: {reason}", again.len()), progress)?;
+        Ok(again)
+    }
+
+    /// Handles a document that was written to an index not known to be behind the name. The alias has moved, or a
+    /// pipeline sends the document elsewhere.
+    fn written_elsewhere(
+        &mut self,
+        line: usize,
+        index: &str,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), Stopped> {
+        let kind = self.lines.kind(line);
+        loop {
+            let targets = self.bulk.targets.now();
+            if targets.of(kind).holds(index) {
+                (self.on_final)(line, Final::Done);
+                return Ok(());
+            }
+            match self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), targets.generation) {
+                Ok(now) if now.of(kind).holds(index) => {}
+                Ok(now) => {
+                    let name = &now.of(kind).name;
+                    return self
+                        .dropped(line, format!("it was written to {index}, which is not behind {name}"));
+                }
+                Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
+                Err(refused) => patience.refused(refused.into())?,
+            }
+        }
+    }
+
+    /// Handles a document that was not written as it was sent. A post becomes a dead letter. A lost tombstone stops the
+    /// run, because no deletion is final without it.
+    fn dropped(&mut self, line: usize, what: String) -> Result<(), Stopped> {
+        if self.lines.kind(line) == ActionKind::Post {
+            let refusal = Refusal { error_type: "dropped_by_pipeline".into(), reason: what };
+            (self.on_final)(line, Final::Refused(refusal));
+            return Ok(());
+        }
+        let message = format!(
+            "a tombstone was not written as it was sent ({what}), so deleted posts would come back: remove \
+             the ingest pipeline from the index of tombstones"
+        );
+        self.bulk.fail(Failure::new(ExitCode::Refused, message))
+    }
+}
