@@ -13,7 +13,7 @@ use ureq::unversioned::transport::{
 };
 
 pub use super::no_proxy::NoProxy;
-use super::transport_error::RefusedByProxy;
+use super::transport_error::{RefusedByProxy, TransportError, Unreachable};
 use super::url::{parse_base_url, split_user_info};
 use crate::secret::Secret;
 
@@ -145,9 +145,17 @@ fn tunnel<In: Transport>(
     let mut stream = TransportAdapter::new(transport, details.current_time.clone());
     stream.set_timeout(details.timeout);
     let authorization = proxy.authorization_line();
-    write!(stream, "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n")?;
-    stream.flush()?;
-    let status = read_status(&mut stream)?;
+    let asked = write!(stream, "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n")
+        .and_then(|()| stream.flush());
+    let status =
+        asked.map_err(ureq::Error::from).and_then(|()| read_status(&mut stream)).map_err(|error| {
+            // Nothing was sent to the server itself.
+            let why = TransportError::from(error);
+            Unreachable::error(format!(
+                "by the proxy {}: it does not answer CONNECT {host}: {why}",
+                proxy.url
+            ))
+        })?;
     let answers = format!("the proxy {} answers HTTP {status} to CONNECT {host}", proxy.url);
     match status {
         200..=299 => Ok(stream.into_inner()),
@@ -164,7 +172,7 @@ fn tunnel<In: Transport>(
 
 /// Reads the head of an answer, and nothing beyond it. Returns its status.
 fn read_status(stream: &mut impl Read) -> Result<u16, ureq::Error> {
-    let garbled = || ureq::Error::from(io::Error::new(io::ErrorKind::InvalidData, "no answer to CONNECT"));
+    let garbled = || ureq::Error::from(io::Error::new(io::ErrorKind::InvalidData, "no status"));
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= LONGEST_ANSWER || stream.read(&mut byte)? == 0 {

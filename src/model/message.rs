@@ -89,6 +89,18 @@ pub struct DeadLetter {
     pub document: Option<Box<serde_json::value::RawValue>>,
 }
 
+/// Error type of a row whose post is in an older index that takes no writes, so that it cannot be deleted there.
+pub const INDEX_TAKES_NO_WRITES: &str = "index_takes_no_writes";
+
+impl DeadLetter {
+    /// Returns whether the server refused the row's own document. The block of an older index says nothing about other
+    /// documents. (The server's error type for a block that was set during the run is the second one.)
+    pub fn is_of_refused_document(&self) -> bool {
+        let is_of_block = [INDEX_TAKES_NO_WRITES, "cluster_block_exception"].contains(&&*self.error_type);
+        self.stage == "elasticsearch" && !is_of_block
+    }
+}
+
 /// A counter that increases whenever the indices behind a sink's names have changed or may have lost writes. Deliveries
 /// to an earlier generation no longer count.
 pub type Generation = u64;

@@ -96,6 +96,23 @@ fn assert_rollover(rolled: &[&str], before: u32, is_async: bool, spools: bool, h
 }
 
 #[test]
+fn a_rollover_to_an_index_that_indexes_vectors_goes_on() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];
+    let env = TestEnv::with_archives(&archives);
+    env.fake.store(|store| {
+        let properties = &mut store.index("posts").unwrap().mapping["properties"];
+        properties["embeddings"] = serde_json::json!({"type": "object", "enabled": false});
+    });
+    env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    env.fake.store(|store| store.add_index("posts_v2", "posts", true));
+    env.fake.release();
+    running.wait().exits(0).says("posts is posts_v2");
+    assert_eq!(env.fake.documents("posts_v2").len(), 3);
+}
+
+#[test]
 fn archives_marked_before_a_rollover_are_not_loaded_again() {
     let [first, second, third] = history();
     let env = TestEnv::with_archives(&[first]);
@@ -196,6 +213,22 @@ fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     // Five deletions concern posts of the blocked index, which cannot be deleted or written again; the sixth does not.
     run.check(run.reasons("rejected") == ["index_takes_no_writes"], "the reason is named");
     assert_eq!(run.count("rows.deleted"), 1);
+}
+
+/// The server takes every tombstone, so this is not a server that refuses everything.
+#[test]
+fn many_deletions_of_posts_in_a_blocked_older_index_become_dead_letters() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 1_050))]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| {
+        let old = store.indices.get_mut("posts_v1").unwrap();
+        old.settings.insert("index.blocks.write".into(), "true".into());
+        store.add_index("posts_v2", "posts", true);
+    });
+    let deletions = (0..1_050).map(|n| delete(&format!("p{n}")));
+    env.add(&[Archive::new("20251219_000000").with_all(deletions)]);
+    env.run(&[]).exits(3).counts(&[("rows.rejected", 1_050), ("archives.processed", 1)]);
+    assert_eq!(ids(&env.fake, "post_tombstones").len(), 1_050);
 }
 
 /// A load during which an index gets a pipeline, since one that exists before is found by the preflight.

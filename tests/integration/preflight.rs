@@ -223,6 +223,16 @@ fn a_server_that_hides_its_indices_is_loaded_with_a_warning() {
     }
 }
 
+/// A delete through the alias would reach the write index alone.
+#[test]
+fn hidden_indices_are_refused_if_there_are_several() {
+    let env = TestEnv::with_fake(Fake::start_with(Store::with_aliases(&["posts", "post_tombstones"])));
+    env.fake.store(|store| store.add_index("posts_v2", "posts", true));
+    refuse(&env, is_whole, 403);
+    refuse(&env, is_part, 403);
+    assert_refused(&env, "posts is an alias of several indices");
+}
+
 #[test]
 fn no_index_is_created_if_existing_ones_are_hidden() {
     for status in [400, 403, 405, 501] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::harness::archives::{Archive, post};
 use crate::harness::fake::API_KEY;
-use crate::harness::front::{Front, Proxy};
+use crate::harness::front::{Conduct, Front, Proxy};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::recorder::{Recorder, tls_of_localhost};
@@ -119,6 +119,20 @@ fn a_proxy_that_refuses_tunnels_during_a_run_is_an_outage() {
         assert!(proxy.asked().len() > 5, "tunnels are refused during the run");
         assert_holds(&env.fake, &archives);
     });
+}
+
+#[test]
+fn a_proxy_that_does_not_answer_is_named() {
+    let env = TestEnv::with_archives(&archives());
+    let [(_node, url)] = tls_nodes(&env);
+    let proxy = Proxy::start(None, 407);
+    proxy.front.set_conduct(Conduct::Closes);
+    let run = env
+        .ingest()
+        .args(&["--ca-cert", "ca.pem", "--proxy", &proxy.url(), "--retry-budget", "0"])
+        .var("ELASTICSEARCH_URL", &url)
+        .run();
+    run.exits(4).says(&format!("by the proxy {}: it does not answer CONNECT {}", proxy.url(), host(&url)));
 }
 
 #[test]

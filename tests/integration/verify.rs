@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::archives::{Archive, delete, post, unreadable, uri};
-use crate::harness::fake::Fake;
+use crate::harness::fake::{API_KEY, Fake};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
@@ -200,6 +200,16 @@ fn a_post_is_looked_for_in_every_index_behind_the_alias() {
     verify(&env, &["--repair"]);
     verify(&env, &[]);
     assert_eq!(differences(&env), BTreeSet::new());
+}
+
+#[test]
+fn a_post_that_holds_a_credential_is_no_difference() {
+    // A password such as `changeme` is a word that posts have.
+    let key = String::from_utf8(base64_simd::STANDARD.decode_to_vec(API_KEY).unwrap()).unwrap();
+    let word = key.split_once(':').unwrap().1;
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(post("a", word))]);
+    env.run(&[]).exits(0);
+    verify(&env, &[]).exits(0).counts(&[("findings.equal", 1)]);
 }
 
 #[test]

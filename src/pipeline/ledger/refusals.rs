@@ -157,9 +157,9 @@ fn taken(tally: &Tally) -> u64 {
     tally.indexed + tally.deleted + tally.superseded
 }
 
-/// Returns the number of actions that the server refused, without rows that were rejected before sending.
+/// Returns the number of documents that the server refused, without rows that were rejected before sending.
 fn refused_by_server(outcomes: &Outcomes) -> u64 {
-    outcomes.dead_letters.iter().filter(|letter| letter.stage == "elasticsearch").count() as u64
+    outcomes.dead_letters.iter().filter(|letter| letter.is_of_refused_document()).count() as u64
 }
 
 /// Turns rejected rows into unconfirmed ones.

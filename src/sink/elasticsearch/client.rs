@@ -54,6 +54,9 @@ pub struct Client {
     outages: Arc<AtomicU64>,
     /// The last answer that did not come from Elasticsearch, and whether any answer came from it.
     pages: Arc<Mutex<(Option<String>, bool)>>,
+    /// Whether credentials are masked in replies of status 200, too. Only documents that are compared are read as they
+    /// are: a password may be a word of a post.
+    masks_content: bool,
 }
 
 impl Client {
@@ -84,6 +87,7 @@ impl Client {
             product: Arc::default(),
             outages: Arc::default(),
             pages: Arc::default(),
+            masks_content: true,
         })
     }
 
@@ -122,6 +126,16 @@ impl Client {
     /// node may have restarted.
     pub fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
+    }
+
+    /// Returns a client whose replies of status 200 have to be masked before anything of them is shown.
+    pub fn without_masks(&self) -> Self {
+        Self { masks_content: false, ..self.clone() }
+    }
+
+    /// Masks credentials in text from outside.
+    pub fn mask(&self, text: &mut Vec<u8>) {
+        self.auth.cut_out_of(text);
     }
 
     /// Returns a client with its own record of pages ([`Reply::is_page`]), which starts empty.

@@ -13,7 +13,7 @@ use super::batch_report::{BatchReport, Final};
 use super::lines::BodyLines;
 use super::reply::{Operation, Refusal};
 use super::settling::Settling;
-use crate::model::{Action, Version};
+use crate::model::{Action, INDEX_TAKES_NO_WRITES, Version};
 use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::encode::action::{TargetFields, write_delete, write_delete_found};
 use crate::sink::elasticsearch::targets::{Member, Targets, routing_of};
@@ -177,5 +177,5 @@ fn members_to_search(targets: &Targets) -> Vec<&Member> {
 fn blocked(index: &str, block: &str) -> Refusal {
     let reason =
         format!("{index} has the post and the block {block}: remove the block and replay the dead letter");
-    Refusal { error_type: "index_takes_no_writes".into(), reason }
+    Refusal { error_type: INDEX_TAKES_NO_WRITES.into(), reason }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
-use ureq::http::{HeaderMap, HeaderValue, Request, Uri};
+use ureq::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use ureq::{AsSendBody, SendBody};
 
 use super::counted::Counted;
@@ -108,7 +108,9 @@ impl Client {
         let read = body.with_config().limit(limit).read_to_vec();
         let body = read.map_err(|error| TransportError::from(error).after_head())?;
         let mut body = decoded(&head.headers, body, limit)?;
-        self.auth.cut_out_of(&mut body);
+        if self.masks_content || head.status != StatusCode::OK {
+            self.mask(&mut body);
+        }
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
         Ok(Answered { reply, headers: head.headers, sent })
     }

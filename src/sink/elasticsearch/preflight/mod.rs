@@ -5,6 +5,7 @@
 //! no request needs a cluster privilege: `GET /` answers 403 to a key that is for the indices alone.
 
 mod fields;
+mod hidden;
 mod privileges;
 mod probe;
 mod settings;
@@ -105,7 +106,8 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     checks.extend(more);
     checks.extend(judge_shared(&posts, &tombstones));
     checks.retain(|check| check.status == Status::Failed);
-    if before.posts.dense_vectors != posts.dense_vectors && !needs.reads_only {
+    // Every mapping accepts arrays, which are what an earlier one that is not `dense_vector` got.
+    if before.posts.dense_vectors && !posts.dense_vectors && !needs.reads_only {
         let text =
             format!("{} maps vectors differently from the earlier index: run again", posts.write_index);
         checks.push(Check::failed("mapping", text));

@@ -15,8 +15,13 @@ const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
 /// Below this, the time between the look-up of tombstones and the write that relies on it is too short.
 const SHORT_GC_DELETES: Duration = Duration::from_secs(10);
 
-/// Blocks that prevent writes.
-const BLOCKS: [&str; 3] = ["read_only", "read_only_allow_delete", "write"];
+/// Blocks, each with the requests that it refuses.
+const BLOCKS: [(&str, &str); 4] = [
+    ("read_only", "writes"),
+    ("read_only_allow_delete", "writes"),
+    ("write", "writes"),
+    ("read", "look-ups"),
+];
 
 /// Ingest pipelines by name, each with the term for its setting.
 pub(super) type Pipelines = Vec<(&'static str, String)>;
@@ -60,9 +65,10 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
             format!("{index} forgets deletes after {gc_deletes:?}: set index.gc_deletes to 60s or more");
         checks.push(Check::warning("settings", text));
     }
-    for block in BLOCKS {
+    for (block, refused) in BLOCKS {
         if setting(&format!("index.blocks.{block}")) == Some("true") {
-            let text = format!("{index} has the block index.blocks.{block}: writes wait until it is removed");
+            let text =
+                format!("{index} has the block index.blocks.{block}: {refused} wait until it is removed");
             checks.push(Check::warning("settings", text));
         }
     }
@@ -191,6 +197,8 @@ mod tests {
         assert!(
             blocked.checks[0].text.contains("posts_v1") && blocked.checks[0].text.contains("blocks.write")
         );
+        let unread = judge("posts_v1", &json!({"index": {"blocks": {"read": "true"}}}), &json!({}));
+        assert!(unread.checks[0].text.contains("look-ups wait") && unread.block.is_none());
         let closed = judge("posts_v1", &json!({"index": {"verified_before_close": "true"}}), &json!({}));
         assert_eq!(closed.checks[0].status, Status::Failed);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::probe::{self, Probe};
-use super::{Needs, fields, privileges, settings};
+use super::{Needs, fields, hidden, privileges, settings};
 use crate::model::FieldChoice;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::{Check, Status};
@@ -42,12 +42,16 @@ pub(super) fn ask(
             checks.extend(indices.iter().filter_map(closed));
             Ok((target, checks))
         }
-        Some(indices) if needs.offer => {
+        Some(indices) => {
             let (target, mut checks) = judge(name, &indices, needs, product)?;
-            checks.extend(offer(client, &target, &indices, needs)?);
+            if !target.is_known {
+                hidden::refuse_several(client, name)?;
+            }
+            if needs.offer {
+                checks.extend(offer(client, &target, &indices, needs)?);
+            }
             Ok((target, checks))
         }
-        Some(indices) => judge(name, &indices, needs, product),
         // No target exists yet.
         None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name, needs)?])),
         None => Err(missing(name)),

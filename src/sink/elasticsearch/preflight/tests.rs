@@ -222,7 +222,9 @@ fn the_parts_are_requested_if_the_whole_is_not_shown() {
 #[test]
 fn a_part_that_no_reply_shows_is_a_warning() {
     let forbidden = || (403, r#"{"error":{"type":"security_exception","reason":"unauthorized"}}"#);
-    let (target, checks) = ask_for_posts(vec![forbidden(), forbidden(), (405, ""), (404, "")]).unwrap();
+    let none = || (200, r#"{"docs":[{"_id":"-","found":false}]}"#);
+    let (target, checks) =
+        ask_for_posts(vec![forbidden(), forbidden(), (405, ""), (404, ""), none()]).unwrap();
     assert_eq!((statuses(&checks), names(&target)), (vec![Warning], vec!["posts"]));
     assert!(target.gc_deletes.is_zero() && !target.dense_vectors);
     assert!(checks[0].text.contains("view_index_metadata"), "{}", checks[0]);
@@ -232,6 +234,16 @@ fn a_part_that_no_reply_shows_is_a_warning() {
     let set = r#"{"posts":{"settings":{"index":{}}}}"#;
     let (_, checks) = ask_for_posts(vec![forbidden(), forbidden(), (200, set), forbidden()]).unwrap();
     assert_eq!(statuses(&checks), [Fine, Warning], "{checks:?}");
+}
+
+#[test]
+fn several_hidden_indices_are_refused() {
+    let forbidden = || (403, r#"{"error":{"type":"security_exception","reason":"unauthorized"}}"#);
+    let several = r#"{"docs":[{"error":{"type":"illegal_argument_exception",
+        "reason":"alias [posts] has more than one index associated with it [a, b]"}}]}"#;
+    let replies = vec![forbidden(), forbidden(), forbidden(), forbidden(), (200, several)];
+    let error = ask_for_posts(replies).unwrap_err();
+    assert!(error.to_string().contains("is an alias of several indices"), "{error}");
 }
 
 #[test]

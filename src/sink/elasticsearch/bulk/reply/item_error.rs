@@ -75,6 +75,10 @@ impl ItemError {
                      view_index_metadata"
                 )
             }
+            _ if self.reason.contains("has more than one ind") => format!(
+                "an alias has several indices, but the server does not show them to this run ({what}): grant \
+                 view_index_metadata"
+            ),
             _ => format!("an alias cannot be used ({what}): mark one of its indices with is_write_index"),
         }
     }
