@@ -10,6 +10,18 @@ pub fn plain(text: &str) -> String {
     text.replace('`', "").replace('…', "...")
 }
 
+/// Formats a foreign text on one line, cut to this many characters. Escapes what a terminal may obey.
+pub fn on_one_line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    for c in text.chars().take(most) {
+        match c {
+            '"' | '\'' | '\\' => line.push(c),
+            c => line.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(most).is_some() { line + "…" } else { line }
+}
+
 /// Percent-encodes a text as a path segment or a query value (RFC 3986, section 2.3).
 pub fn percent_encoded(text: &str) -> String {
     encoded(text, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
@@ -61,6 +73,12 @@ pub fn wrap(text: &mut String, indent: &str, words: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_foreign_text_is_one_line_and_not_long() {
+        assert_eq!(on_one_line("ä \"b\"\n\u{1b}[2J\u{202e}", 99), "ä \"b\"\\n\\u{1b}[2J\\u{202e}");
+        assert_eq!((on_one_line("abc", 3), on_one_line("abcd", 3)), ("abc".into(), "abc…".into()));
+    }
 
     #[test]
     fn a_name_of_an_index_is_one_segment_of_a_path() {

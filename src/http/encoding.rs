@@ -34,8 +34,8 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<
         _ => {
             let encoding: String = encoding.chars().filter(char::is_ascii_graphic).take(40).collect();
             Err(TransportError::Other(format!(
-                "a reply in the encoding {encoding:?}, although none was requested: let the proxy before \
-                 the server send replies uncompressed, or as gzip"
+                "a reply in the encoding {encoding:?}, although none was requested: let the proxy in \
+                 front of the server send replies uncompressed, or as gzip"
             )))
         }
     }

@@ -12,6 +12,7 @@ use crate::pipeline::source::settling::is_settled;
 use crate::pipeline::source::{LeftOut, Source};
 use crate::run::selection::{self, NotTaken};
 use crate::shutdown::Stop;
+use crate::text::on_one_line;
 use crate::timestamp::{now_millis, rfc3339_millis};
 
 /// An archive, or a file with the name of one. `docs/operations.md` describes the fields.
@@ -124,8 +125,11 @@ fn write_line(out: &mut impl Write, line: &Line<'_>, as_json: bool) -> io::Resul
         serde_json::to_writer(&mut *out, line)?;
         return out.write_all(b"\n");
     }
-    let Line { bytes: Some(bytes), why, .. } = line else {
-        return writeln!(out, "{:?}\t-\t-\tleave ({})", line.path, line.why.as_deref().unwrap_or_default());
+    // Reasons and storage classes may quote foreign texts.
+    let shown = |text: &str| on_one_line(text, usize::MAX);
+    let why = line.why.as_deref().map(shown);
+    let Some(bytes) = line.bytes else {
+        return writeln!(out, "{:?}\t-\t-\tleave ({})", line.path, why.unwrap_or_default());
     };
     let what = match (line.take, why) {
         (true, None) if line.state == Some("failed") => "take (failed before)".to_owned(),
@@ -133,7 +137,7 @@ fn write_line(out: &mut impl Write, line: &Line<'_>, as_json: bool) -> io::Resul
         (true, Some(why)) => format!("take ({why})"),
         (false, why) => format!("leave ({})", why.as_deref().unwrap_or_default()),
     };
-    let class = line.storage_class.as_ref().map(|class| format!(", {class}")).unwrap_or_default();
+    let class = line.storage_class.as_ref().map(|class| format!(", {}", shown(class))).unwrap_or_default();
     let time = line.time.as_deref().unwrap_or("-");
     writeln!(out, "{}\t{time}\t{bytes} bytes{class}\t{what}", line.name.escape_debug())
 }

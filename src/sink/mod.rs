@@ -25,7 +25,7 @@ pub trait Sink: Sync {
     }
 
     /// Flushes confirmed documents to disk, unless a confirmation already means that they are there. Called before
-    /// archives are marked. Returns the present generation: whatever was delivered to an earlier one does not count and
+    /// archives are marked. Returns the current generation: whatever was delivered to an earlier one does not count and
     /// must be delivered again.
     ///
     /// # Errors

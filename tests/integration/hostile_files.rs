@@ -196,6 +196,32 @@ fn file_names_are_escaped_in_logs_and_on_terminals() {
 }
 
 #[test]
+fn names_in_a_damaged_database_are_escaped_and_cut() {
+    let env = TestEnv::new();
+    let hostile = "x\n[2025-12-18T00:00:00Z ERROR] forged \u{1b}[2J\u{202e}";
+    for (n, name) in [hostile.to_owned(), "y".repeat(15_000)].iter().enumerate() {
+        let path = env.path(&format!("archives/mega_jetstream_20251218_00000{n}.db.zip"));
+        std::fs::write(&path, good().database()).unwrap();
+        // SQLite quotes the name of an object whose SQL it cannot read.
+        let database = rusqlite::Connection::open(&path).unwrap();
+        let condition = "z".repeat(20_000);
+        let index = format!("CREATE INDEX \"{name}\" ON enriched_posts (did) WHERE did <> '{condition}'");
+        database.execute_batch(&index).unwrap();
+    }
+    for run in [env.run(&[]).exits(3), env.run(&["--list"]).exits(0)] {
+        let said = format!("{}{}", run.stdout, run.stderr);
+        let shown = |c: char| c == '\n' || c == '\t' || !(c.is_control() || c == '\u{202e}');
+        run.check(said.chars().all(shown), "no control character is shown");
+        run.check(
+            said.contains("malformed database schema") && said.contains("forged"),
+            "the defect is shown",
+        );
+        run.check(!said.lines().any(|line| line.trim_start().starts_with("[2025")), "no line is forged");
+        run.check(said.len() < 5_000, "it is not long");
+    }
+}
+
+#[test]
 fn the_next_run_removes_temporary_files_of_a_killed_run() {
     let env = TestEnv::with_archives(&[good()]);
     env.run(&["--metrics-file", "m.prom"]).exits(0);

@@ -272,7 +272,7 @@ fn a_404_from_a_gateway_does_not_mean_the_index_is_gone() {
     let no_such_page = Reply { status: 404, headers: vec![], body: b"no such page".to_vec() };
     // Both indices are read before and after the change; all later reads fail.
     env.fake.fail(is_look_up, 4, usize::MAX, Fault::Reply(no_such_page));
-    env.run(&["--bulk-load-settings"]).exits(1).says("could not be put back");
+    env.run(&["--bulk-load-settings"]).exits(1).says("could not be restored");
     assert!(env.read(RECORD).is_some());
     env.fake.release();
     env.run(&[]).exits(0);

@@ -205,6 +205,7 @@ fn an_empty_prefix_reports_what_else_is_there() {
     for (prefix, instead) in [
         ("in/notes", "in/notes.txt"),
         ("/in/", "begins with a slash"),
+        ("\"in/\"", "begins with a quote"),
         (" in/", "begins or ends with white space"),
         (&format!("s3://{BUCKET}/in/"), "only the part behind the bucket's name"),
         ("elsewhere/", "the bucket has \"in/mega_jetstream_20251218_000000.db.zip\""),

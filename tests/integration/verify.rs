@@ -315,7 +315,7 @@ fn a_signal_ends_verify_at_once_with_a_summary() {
     let asked = Instant::now();
     running.signal("TERM");
     let run = running.wait();
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
     assert_eq!(run.code, Some(143));
     assert_eq!(run.summary()["interrupted"], true);
     env.fake.release();

@@ -90,6 +90,9 @@ impl Settings<'_> {
                     "{variable} has white space or other characters that a key cannot have: set it again"
                 )))
             }
+            (Some(text), None) if is_quoted(&text) => Err(Failure::usage(format!(
+                "{variable} is in quotes, as docker --env-file keeps them: remove the quotes"
+            ))),
             (Some(text), None) => Ok(Some(KeySource::Text(Secret::new(text)))),
             (None, Some(path)) => Ok(Some(KeySource::File(path.into()))),
             (None, None) => Ok(None),
@@ -140,4 +143,8 @@ impl Settings<'_> {
             token_file: self.trimmed("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(PathBuf::from),
         }))
     }
+}
+
+fn is_quoted(text: &str) -> bool {
+    ['"', '\''].iter().any(|quote| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote))
 }

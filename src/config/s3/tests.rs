@@ -87,6 +87,8 @@ fn whitespace_is_trimmed_around_settings_and_refused_within_keys() {
     assert_eq!(settings.endpoint.as_deref(), Some("http://localhost:9000"));
     let told = message(&[("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY", "hunter2 hunter3")]);
     assert!(told.contains("AWS_S3_SECRET_KEY") && !told.contains("hunter"), "{told}");
+    let told = message(&[("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY", "\"hunter2\"")]);
+    assert!(told.contains("AWS_S3_SECRET_KEY is in quotes") && !told.contains("hunter"), "{told}");
 }
 
 #[test]

@@ -10,10 +10,14 @@ use super::ArchiveError;
 use super::image::Image;
 use super::row::{Field, Row};
 use super::schema::{Queries, SCHEMA_OPERATIONS, Table, harden, limit_operations};
+use crate::text::on_one_line;
 
 /// Limit of SQLite operations for reading rows, per byte of the database. The smallest row has about 9 bytes, and calling
 /// each method once takes about 50 operations per row.
 const OPERATIONS_PER_BYTE: u64 = 8;
+
+/// Maximum length of SQLite's description of a defect, in characters.
+const MAX_DEFECT_CHARS: usize = 300;
 
 /// All row ids that a table can have.
 pub const ALL_ROWS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
@@ -167,7 +171,8 @@ impl From<rusqlite::Error> for ArchiveError {
             Some(ErrorCode::OperationInterrupted) => {
                 Self::broken("reading the database takes more operations than its size accounts for")
             }
-            _ => Self::Broken(error.to_string()),
+            // It may quote names of the schema, which may be anything.
+            _ => Self::Broken(on_one_line(&error.to_string(), MAX_DEFECT_CHARS)),
         }
     }
 }

@@ -24,6 +24,9 @@ const SQLITE_HEADER_BYTES: u64 = 100;
 /// stream has 65,535 bytes.
 const BEGINNING_BYTES: usize = (64 << 10) + SQLITE_MAGIC.len();
 
+/// Maximum length of an entry's name in messages, in characters.
+const MAX_NAME_CHARS: usize = 200;
+
 /// The limits of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveLimits {
@@ -92,7 +95,9 @@ impl<'a> Packed<'a> {
         }
         let Some(entry) = databases.first() else { return Err(broken("the zip has no .db entry")) };
         if let Some(log) = logs.first() {
-            return Err(changes_beside("the zip holds", &String::from_utf8_lossy(log)));
+            // A name in a zip may have 64 KB.
+            let name: String = String::from_utf8_lossy(log).chars().take(MAX_NAME_CHARS).collect();
+            return Err(changes_beside("the zip holds", &name));
         }
         Ok((Self::of_entry(file, entry)?, entry.size()))
     }
@@ -310,6 +315,8 @@ fn invalid(error: ::zip::result::ZipError) -> ArchiveError {
         {
             ArchiveError::Unavailable(format!("cannot be read: {error}"))
         }
+        // The library's own text of this error only repeats that the zip is not valid.
+        ::zip::result::ZipError::InvalidArchive(why) => broken(format!("not a valid zip: {why}")),
         error => broken(format!("not a valid zip: {error}")),
     }
 }

@@ -144,7 +144,9 @@ impl StateFile {
     /// copy, or if it is not complete.
     fn read_copy(path: &Path, error: &io::Error) -> Option<Self> {
         let copy = files::copy_of(path);
-        if !files::is_mount_point(path) || !copy.is_file() {
+        // No crash empties a file that is written in place, so somebody has, perhaps to load everything again.
+        let is_emptied = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        if is_emptied || !files::is_mount_point(path) || !copy.is_file() {
             return None;
         }
         let mut state = Self::read(path, &copy).ok()?;
@@ -158,22 +160,40 @@ impl StateFile {
     }
 
     /// Adds the entries of the journal, which an earlier run, or one that is still running, has not written to the file.
+    ///
+    /// A killed run may leave its journal. If somebody edits, restores or removes the state file after that, the journal
+    /// does not count: its marks may be the very ones to be removed.
     fn with_journal(mut self) -> Result<Self, Failure> {
+        let is_outdated = self.journal.is_outdated();
+        let mut ignored = 0;
         let left = self.journal.left().map_err(|error| {
             unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
         })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (name, mark, stamp) = StateEntry::read(line, &mut self.sums).map_err(|why| {
+            let sums = if is_outdated { &mut Sums::new() } else { &mut self.sums };
+            let (name, mark, stamp) = StateEntry::read(line, sums).map_err(|why| {
                 unusable(
                     &self.path,
                     &format!("its journal, beside it, has a line that is not an entry: {why}"),
                 )
             })?;
-            // An outdated journal only repeats the file, and processed archives stay processed.
-            if self.get(&name).is_none_or(|known| *known != mark && *known != Mark::Processed) {
-                self.put(&name, line, mark, stamp);
-                self.has_journal = true;
+            // The journal may repeat the file, and processed archives stay processed.
+            if self.get(&name).is_some_and(|known| *known == mark || *known == Mark::Processed) {
+                continue;
             }
+            self.has_journal = true;
+            if is_outdated {
+                ignored += 1;
+            } else {
+                self.put(&name, line, mark, stamp);
+            }
+        }
+        if ignored > 0 {
+            log::warn!(
+                "{ignored} marks in the journal of the state file {} are not used: the file was edited or removed \
+                 after a killed run had left them",
+                self.path.display()
+            );
         }
         Ok(self)
     }

@@ -12,7 +12,7 @@ use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Gen
 use crate::observe::captured::lines_of;
 use crate::shutdown::StopReason;
 
-/// The present generation of the sink.
+/// The current generation of the sink.
 const PRESENT: Generation = 3;
 
 /// A sink that calls a function when archives are about to be marked.

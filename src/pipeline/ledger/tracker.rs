@@ -47,7 +47,7 @@ pub enum Fate {
 }
 
 impl Finished {
-    /// Whether its deliveries count in the sink's present generation. If not, it has to be repeated.
+    /// Whether its deliveries count in the sink's current generation. If not, it has to be repeated.
     pub fn counts_for(&self, present: Generation) -> bool {
         self.generation.is_none_or(|generation| generation >= present)
     }

@@ -225,7 +225,7 @@ fn without_repetitions(found: Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> Ve
         let real = real.into_os_string();
         if let Some(first) = by_file.get(&real).and_then(|n| archives.get(*n)) {
             if first.name != archive.name {
-                let reason = format!("it is the same file as {}", first.path.display());
+                let reason = format!("it is the same file as {:?}", first.path);
                 left_out.push(LeftOut::new(archive.path, reason));
             }
             continue;

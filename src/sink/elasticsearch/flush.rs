@@ -32,8 +32,8 @@ pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> 
 pub(super) fn forbidden(client: &Client, names: &str) -> String {
     let product = client.product();
     format!(
-        "{names} may acknowledge before they sync (index.translog.durability is async, or the server does not show it), so \
-         they must be flushed before archives are marked, but this run may not flush: grant {} {}, or set the \
+        "{names} may confirm writes before they are on disk (index.translog.durability is async, or the server does not \
+         show it), so the run must flush before it marks archives, but it may not flush: grant {} {}, or set the \
          durability to request and let this run see the settings ({})",
         product.grantee(),
         product.privilege("maintenance"),

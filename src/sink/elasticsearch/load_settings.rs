@@ -141,7 +141,7 @@ impl LoadSettings {
         if shown == self.record {
             let indices = self.record.iter();
             indices.for_each(|(index, changes)| {
-                log::info!("--bulk-load-settings: {index} now has {changes}; this is put back at the end");
+                log::info!("--bulk-load-settings: {index} now has {changes}; this is restored at the end");
             });
             return Ok(());
         }
@@ -151,7 +151,7 @@ impl LoadSettings {
         record::write(&self.path, &self.record)?;
         let text = format!(
             "--bulk-load-settings: the server does not show the settings as they were sent ({}), so they \
-             could not be put back safely at the end: run without --bulk-load-settings on this server",
+             could not be restored safely at the end: run without --bulk-load-settings on this server",
             texts.join("; ")
         );
         Err(PreflightError::refused(NAME, text).into())
@@ -225,7 +225,7 @@ impl LoadSettings {
         }
         has_time(end)?;
         judge_update(index, &self.send(index, &update)?)?;
-        log::info!("the settings of {index} are put back: {}", json(&update));
+        log::info!("the settings of {index} are restored: {}", json(&update));
         Ok(())
     }
 
@@ -248,7 +248,7 @@ impl LoadSettings {
             .map(|(index, changes)| format!("PUT /{index}/_settings {}", json(&changes.before())))
             .collect();
         Failure::run(format!(
-            "--bulk-load-settings: the index settings could not be put back ({error}): the next run with this state \
+            "--bulk-load-settings: the index settings could not be restored ({error}): the next run with this state \
              file does it, or do it by hand, with {}, then remove {}",
             requests.join(" and "),
             self.path.display()

@@ -4,11 +4,11 @@ use super::client::Reply;
 
 /// Advice about an answer that does not come from Elasticsearch.
 pub(crate) const URL_ADVICE: &str =
-    "check that ELASTICSEARCH_URL names Elasticsearch itself and not a proxy or ingress before it";
+    "check that ELASTICSEARCH_URL names Elasticsearch itself and not a proxy or ingress in front of it";
 
 /// Returns the reason for a retry after an answer that does not come from Elasticsearch. `page` is its status and text.
 pub(crate) fn foreign_answer(page: &str) -> String {
-    format!("the answer is not Elasticsearch's ({page}): check the proxy or ingress before the server")
+    format!("the answer is not Elasticsearch's ({page}): check the proxy or ingress in front of the server")
 }
 
 /// Returns whether the server answers but cannot serve the request now, so that waiting may help.

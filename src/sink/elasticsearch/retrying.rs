@@ -71,7 +71,7 @@ pub fn retry_until_stopped<T: Send + 'static>(
         let ask = ask.clone();
         match retries.stop().unless_requested(move || ask(limit)) {
             Ok(Some(answer)) => answer,
-            Ok(None) => Err(PreflightError::unavailable("the run is to stop")),
+            Ok(None) => Err(PreflightError::unavailable("the run was stopped")),
             Err(error) => {
                 Err(PreflightError::unavailable(format!("there is no thread for the request: {error}")))
             }

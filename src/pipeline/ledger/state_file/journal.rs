@@ -40,6 +40,17 @@ impl Journal {
         Ok(lines)
     }
 
+    /// Whether the state file is gone, or newer than the journal. After a crash in a rewrite of the file, it is newer as
+    /// well, but holds all entries of the journal.
+    pub(super) fn is_outdated(&self) -> bool {
+        let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+        match (modified(&self.state_file), modified(&self.path)) {
+            (Ok(state_file), Ok(journal)) => journal < state_file,
+            (Err(error), _) => error.kind() == io::ErrorKind::NotFound,
+            (Ok(_), Err(_)) => false,
+        }
+    }
+
     /// Appends lines durably.
     ///
     /// # Errors

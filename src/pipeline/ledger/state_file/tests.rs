@@ -264,6 +264,32 @@ fn a_journal_left_by_a_killed_run_counts_and_is_merged_with_the_next_mark() {
 }
 
 #[test]
+fn a_journal_does_not_count_once_the_file_is_edited_or_removed_after_it() {
+    let (folder, path) = written(&large(3 << 20));
+    let journal = folder.path().join("state.json.journal");
+    let lines = "{\"filename\":\"new\",\"status\":\"processed\",\"rows\":5}\n{\"filename\":\"7\",\"status\":\"failed\"}\n";
+    fs::write(&journal, lines).unwrap();
+    assert_eq!(StateFile::load(&path).unwrap().get("new"), Some(&Mark::Processed));
+    // Without `7`, as `jq` removes it; at a time that the clock of the file system tells apart.
+    let later = fs::metadata(&journal).unwrap().modified().unwrap() + Duration::from_millis(10);
+    fs::write(&path, large(3 << 20).replace("x/7\"", "x/other\"")).unwrap();
+    File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+    let mut state = StateFile::load(&path).unwrap();
+    assert_eq!((state.get("new"), state.get("7"), state.get("8")), (None, None, Some(&Mark::Processed)));
+    assert_eq!(state.done().0.rows, 0);
+    state.mark_processed(&archive("newer"), 1);
+    state.save().unwrap();
+    assert!(!journal.exists());
+
+    fs::write(&journal, lines).unwrap();
+    fs::remove_file(&path).unwrap();
+    let mut state = StateFile::load(&path).unwrap();
+    assert_eq!((state.get("new"), state.get("8")), (None, None));
+    state.finish().unwrap();
+    assert!(!journal.exists() && StateFile::load(&path).unwrap().get("new").is_none());
+}
+
+#[test]
 fn a_file_that_another_program_changes_meanwhile_is_not_overwritten() {
     let (_folder, path) = written("[]");
     let mut state = StateFile::load(&path).unwrap();
@@ -405,6 +431,10 @@ fn a_torn_file_that_is_a_mount_point_is_read_from_its_copy() {
     const WHOLE: &str = r#"[{"filename":"a","status":"processed"}]"#;
     if let Some(path) = std::env::var_os("MOUNTED_STATE").map(PathBuf::from) {
         assert_eq!(StateFile::load(&path).unwrap().get("a"), Some(&Mark::Processed));
+        fs::write(&path, "").unwrap();
+        let error = StateFile::load(&path).unwrap_err();
+        assert!(error.message.contains("write [] into it"), "somebody has emptied it: {error}");
+        fs::write(&path, &WHOLE[..20]).unwrap();
         fs::write(files::copy_of(&path), &WHOLE[..20]).unwrap();
         assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage, "the copy is torn, too");
         fs::remove_file(files::copy_of(&path)).unwrap();

@@ -125,7 +125,7 @@ fn read_on(
     let mut chunk = vec![0; CHUNK_BYTES];
     while part.missing() > 0 {
         if stop.is_requested() {
-            return Err(GetError::unavailable("the run is to stop"));
+            return Err(GetError::unavailable("the run was stopped"));
         }
         let wanted = part.missing().min(CHUNK_BYTES);
         match reader.read(&mut chunk[..wanted]) {

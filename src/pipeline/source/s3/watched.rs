@@ -25,7 +25,7 @@ impl<'s, R: Read> Watched<'s, R> {
 impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.stop.is_some_and(Stop::is_requested) {
-            return Err(io::Error::other("the run is to stop"));
+            return Err(io::Error::other("the run was stopped"));
         }
         if Instant::now() >= self.until {
             return Err(io::ErrorKind::TimedOut.into());

@@ -83,7 +83,7 @@ pub(super) fn refuses_everything(refused: &[Refused]) -> Option<Failure> {
     if let (Some(Refused { refusal: Refusal { reason, .. }, .. }), Some(_)) = (small.next(), small.next()) {
         return Some(Failure::run(format!(
             "every bulk request is refused as too large (413), down to the single action, which is \
-             {reason}: raise http.max_content_length of Elasticsearch, or the limit of the proxy before it; \
+             {reason}: raise http.max_content_length of Elasticsearch, or the limit of the proxy in front of it; \
              unconfirmed archives stay pending"
         )));
     }
@@ -92,7 +92,7 @@ pub(super) fn refuses_everything(refused: &[Refused]) -> Option<Failure> {
     let Refusal { error_type, reason } = &first.refusal;
     Some(Failure::run(format!(
         "Elasticsearch refuses every request, even with a single action ({error_type}: {reason}): check \
-         ELASTICSEARCH_URL and any proxy before the server"
+         ELASTICSEARCH_URL and any proxy in front of the server"
     )))
 }
 

@@ -219,8 +219,12 @@ fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Opti
     if !target.durability_async {
         return Ok(None);
     }
-    let ok =
-        || Check::ok("durability", format!("{name} may acknowledge before it syncs: it will be flushed"));
+    let ok = || {
+        Check::ok(
+            "durability",
+            format!("{name} may confirm writes before they are on disk: it will be flushed"),
+        )
+    };
     Ok(Some(match grants.has(name, "maintenance") {
         Some(true) => ok(),
         Some(false) => Check::failed("durability", forbidden(client, name)),

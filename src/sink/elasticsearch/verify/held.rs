@@ -84,7 +84,7 @@ impl Verifier<'_> {
         let ask = move || client.post(&path, ContentType::Json, &body);
         match self.elasticsearch.stop.unless_requested(ask) {
             Ok(Some(reply)) => read(reply),
-            Ok(None) => Err((Answer::Retry("the run is to stop".to_owned()), None)),
+            Ok(None) => Err((Answer::Retry("the run was stopped".to_owned()), None)),
             Err(error) => Err((Answer::Retry(format!("no thread can be started: {error}")), None)),
         }
     }

@@ -35,7 +35,7 @@ impl GetError {
 
     /// Creates the error of a request that ended because the run is to stop.
     pub(super) fn stopped() -> Self {
-        Self::unavailable("the run is to stop")
+        Self::unavailable("the run was stopped")
     }
 }
 

@@ -235,6 +235,8 @@ fn hint_about(prefix: &str) -> &'static str {
         "; S3_SQLITE_DB_PREFIX is a URL: give only the part behind the bucket's name"
     } else if prefix.starts_with('/') {
         "; S3_SQLITE_DB_PREFIX begins with a slash, but keys rarely do: remove it"
+    } else if prefix.starts_with(['"', '\'']) {
+        "; S3_SQLITE_DB_PREFIX begins with a quote, as docker --env-file keeps it: remove the quotes"
     } else if prefix.trim() != prefix {
         "; S3_SQLITE_DB_PREFIX begins or ends with white space, but keys rarely have any there: remove it"
     } else {
