@@ -28,11 +28,8 @@ pub(super) fn path(state_file: &Path) -> PathBuf {
 
 /// Reads the record. A missing file is an empty record.
 pub(super) fn read(path: &Path) -> Result<Record, Failure> {
-    let text = match files::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new()),
-        Err(error) => return Err(unusable(path, &error)),
-    };
+    let text = files::if_exists(files::read(path)).map_err(|error| unusable(path, &error))?;
+    let Some(text) = text else { return Ok(Record::new()) };
     serde_json::from_slice(&text).map_err(|error| unusable(path, &error))
 }
 
@@ -58,11 +55,11 @@ pub(super) fn write(path: &Path, record: &Record) -> Result<(), Failure> {
 
 /// Removes the record.
 pub(super) fn remove(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path).and_then(|()| files::sync_folder(path)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::run(format!(
+    let removed = files::if_exists(fs::remove_file(path).and_then(|()| files::sync_folder(path)));
+    removed.map(drop).map_err(|error| {
+        Failure::run(format!(
             "the index settings are back, but {} cannot be removed: {error}; remove it",
             path.display()
-        ))),
-        _ => Ok(()),
-    }
+        ))
+    })
 }
