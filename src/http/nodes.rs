@@ -140,6 +140,11 @@ impl Nodes {
         Some(pause)
     }
 
+    /// Returns whether a node has failed and has not answered since.
+    pub(crate) fn is_left_out(&self, node: usize) -> bool {
+        self.out_until(node).is_some()
+    }
+
     fn out_until(&self, node: usize) -> Option<Instant> {
         self.state(node)?.out_until
     }

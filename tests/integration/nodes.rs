@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use crate::harness::archives::Archive;
+use crate::harness::fake::Fake;
 use crate::harness::front::{Conduct, Front};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, TestEnv, posts};
+use crate::harness::store::Store;
+use crate::harness::{Invocation, TestEnv, posts, wait_until};
 
 fn env() -> (TestEnv, Vec<Archive>) {
     let archives: Vec<_> = (0..3)
@@ -165,5 +167,40 @@ fn only_the_configured_nodes_are_contacted() {
     to(&env, &[&node]).run().exits(0);
     let paths: Vec<_> = env.fake.requests().into_iter().map(|record| record.request.path).collect();
     assert!(!paths.iter().any(|path| path.contains("_nodes") || path.contains("_cluster")), "{paths:?}");
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn nodes_of_different_clusters_are_refused() {
+    let (env, _) = env();
+    for other in [Fake::start(), Fake::start_with(Store::default())] {
+        let urls = format!("{},{}", env.fake.url(), other.url());
+        for arguments in [&[][..], &["--check"], &["--verify"], &["--create-indices"]] {
+            let run = env.ingest().var("ELASTICSEARCH_URL", &urls).args(arguments).run();
+            let run = run.exits(5).says("show different indices").says(&other.url());
+            run.check(env.state().is_empty(), "nothing is marked");
+            assert!(other.documents("posts").is_empty() && env.fake.bulks().is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_a_node_took_while_it_was_a_cluster_of_its_own_is_loaded_again() {
+    let (env, archives) = env();
+    let stray = Fake::start();
+    let [good, split] = [(); 2].map(|()| Front::of(&env.fake.url()));
+    // Slow enough that the other node is used again before everything is sent.
+    env.fake.fail(Request::is_bulk, 2, usize::MAX, Fault::Delay(Duration::from_millis(300)));
+    let running = to(&env, &[&good, &split]).args(&["--mode", "spool"]).start();
+    env.fake.wait_for_bulks(3);
+    split.set_server(&stray.url());
+    stray.wait_for_bulks(1);
+    env.fake.clear_faults();
+    wait_until("the nodes are compared", || running.has_logged("show different indices"));
+    assert!(env.state().is_empty(), "nothing is marked");
+    split.set_server(&env.fake.url());
+    env.wait_for_processed(&archives);
+    running.signal("TERM");
+    running.wait().exits(0);
     assert_holds(&env.fake, &archives);
 }

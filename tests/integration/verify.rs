@@ -203,6 +203,20 @@ fn a_post_is_looked_for_in_every_index_behind_the_alias() {
 }
 
 #[test]
+fn an_alias_for_searches_is_verified_without_a_write_index() {
+    let env = loaded(aliases());
+    env.fake.store(|store| {
+        store.add_index("posts_v0", "posts", false);
+        for index in ["posts_v0", "posts_v1"] {
+            store.indices.get_mut(index).unwrap().aliases.insert("posts".to_owned(), json!({}));
+        }
+    });
+    assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
+    assert_eq!(differences(&env), BTreeSet::new());
+    verify(&env, &["--repair"]).exits(5).says("is_write_index");
+}
+
+#[test]
 fn a_rollover_during_verify_is_not_a_difference() {
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, 1, Fault::Hang);

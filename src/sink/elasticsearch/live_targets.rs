@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::agreement::disagreement;
 use super::answer::{PreflightError, pages_as_outages};
 use super::client::Client;
 use super::outcome::foreign_answer;
@@ -12,14 +13,15 @@ use crate::model::Generation;
 /// The targets as last looked up, shared by all senders.
 pub struct LiveTargets {
     now: Mutex<Arc<Targets>>,
-    /// Locked during a look-up, so that other threads wait for its result.
-    refreshing: Mutex<()>,
+    /// Locked during a look-up, so that other threads wait for its result. Whether the nodes have shown different indices
+    /// since the last change: rows may have gone to another cluster.
+    refreshing: Mutex<bool>,
 }
 
 impl LiveTargets {
     /// Starts with the targets that the preflight found.
     pub fn new(targets: Targets) -> Self {
-        Self { now: Mutex::new(Arc::new(targets)), refreshing: Mutex::new(()) }
+        Self { now: Mutex::new(Arc::new(targets)), refreshing: Mutex::new(false) }
     }
 
     /// Returns the targets as last looked up.
@@ -33,14 +35,19 @@ impl LiveTargets {
     ///
     /// Returns `Refused` if a name can no longer be written to, `Unavailable` if there is no answer for now.
     pub fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
-        let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut have_disagreed = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.now();
         if before.generation != seen {
             return Ok(before);
         }
+        if let Some(why) = disagreement(client, before.names) {
+            *have_disagreed = true;
+            return Err(PreflightError::unavailable(why));
+        }
         let client = client.recording_pages();
         let mut now = pages_as_outages(&client, |client| preflight::look(client, &before))?;
-        if let Some(why) = before.change_to(&now) {
+        let disagreed = || have_disagreed.then(|| "the nodes have shown different indices".to_owned());
+        if let Some(why) = before.change_to(&now).or_else(disagreed) {
             // A page shows nothing about an index, and does not replace the earlier answers.
             if let Some(page) = client.page() {
                 return Err(PreflightError::unavailable(foreign_answer(&page)));
@@ -52,6 +59,7 @@ impl LiveTargets {
             };
             log::warn!("{why}: {what}");
             now.generation = before.generation + 1;
+            *have_disagreed = false;
         }
         let now = Arc::new(now);
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();

@@ -5,6 +5,7 @@ mod fields;
 use serde_json::{Value, json};
 
 use self::fields::{mappings, vectors_mapped};
+use super::agreement::disagreement;
 use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply};
 use super::lookup;
@@ -98,6 +99,9 @@ impl Plan {
 ///
 /// Returns `Refused` if the server does not allow it, `Unavailable` if it cannot for now.
 pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
+    if let Some(text) = disagreement(client, names) {
+        return Err(PreflightError::refused("connection", text));
+    }
     let mut created = Vec::new();
     // Posts first: their vectors are the most likely to be impossible.
     for plan in names.both().map(|alias| Plan::of(names, alias)) {

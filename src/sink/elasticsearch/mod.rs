@@ -12,6 +12,7 @@ use crate::shutdown::Stop;
 use crate::sink::Sink;
 use crate::timestamp::now_millis;
 
+mod agreement;
 pub mod answer;
 pub mod bulk;
 pub mod client;

@@ -27,6 +27,8 @@ pub(crate) struct Front {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
+    /// The address of the server behind it.
+    server: Arc<Mutex<String>>,
 }
 
 struct Shared {
@@ -40,8 +42,20 @@ struct Shared {
 impl Front {
     /// A node of the cluster behind this URL.
     pub(crate) fn of(url: &str) -> Self {
-        let server = address_of(url);
-        Self::start(move |stream| pipe(stream, TcpStream::connect(&server)?))
+        let server = Arc::new(Mutex::new(address_of(url)));
+        let for_serve = Arc::clone(&server);
+        let mut front = Self::start(move |stream| {
+            let server = lock(&for_serve).clone();
+            pipe(stream, TcpStream::connect(server)?)
+        });
+        front.server = server;
+        front
+    }
+
+    /// Puts another server behind it; open connections are closed.
+    pub(crate) fn set_server(&self, url: &str) {
+        *lock(&self.server) = address_of(url);
+        self.shared.close_all();
     }
 
     /// A node of the cluster behind this URL that speaks TLS.
@@ -69,7 +83,7 @@ impl Front {
         });
         let for_acceptor = Arc::clone(&shared);
         let acceptor = std::thread::spawn(move || accept(&listener, &for_acceptor));
-        Self { address, shared, acceptor: Some(acceptor) }
+        Self { address, shared, acceptor: Some(acceptor), server: Arc::default() }
     }
 
     pub(crate) fn url(&self) -> String {

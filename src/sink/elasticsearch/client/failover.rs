@@ -1,11 +1,12 @@
 //! Chooses a node for a request: the next one in turn, and the others if it fails.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Client;
 use super::request::{Answered, Outgoing};
 use crate::http::TransportError;
-use crate::http::nodes::Turn;
+use crate::http::nodes::{Nodes, Turn};
 use crate::sink::elasticsearch::outcome::foreign_answer;
 
 /// Time limit of the small request that checks whether a node is back.
@@ -21,6 +22,21 @@ impl Client {
             Err(_) => {}
         }
         result
+    }
+
+    /// Returns a client for each node that is not left out; none if there is only one node. A request has the time limit
+    /// of a probe.
+    pub fn of_each_node(&self) -> Vec<Self> {
+        let of_node = |node| {
+            let url = self.nodes.url(node);
+            Self {
+                nodes: Arc::new(Nodes::new(vec![url.to_owned()])),
+                base_url: url.into(),
+                ..self.within(PROBE)
+            }
+        };
+        let others = if self.nodes.len() > 1 { self.nodes.len() } else { 0 };
+        (0..others).filter(|node| !self.nodes.is_left_out(*node)).map(of_node).collect()
     }
 
     fn send_to_any(&self, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {

@@ -10,6 +10,7 @@ mod probe;
 mod settings;
 mod target;
 
+use super::agreement::disagreement;
 use super::answer::{Outage, PreflightError};
 use super::client::Client;
 use super::flush::{flush, forbidden};
@@ -135,6 +136,7 @@ fn targets(
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
     let grants = privileges::ask(client, &needs.names.both())?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
+    checks.extend(disagreement(client, needs.names).map(|text| Check::failed("connection", text)));
     checks.push(grants.judge(&needs.names.both(), needs));
 
     let [posts, tombstones] = ask_for_targets(client, needs, checks)?;

@@ -107,7 +107,13 @@ pub(super) fn judge(
     if indices.is_empty() {
         return Ok(unknown(name, product));
     }
-    let write_index = write_index(name, indices)?;
+    let write_index = match write_index(name, indices) {
+        // An alias for searches needs no write index.
+        Err(_) if needs.reads_only && indices.values().all(|found| alias(name, found).is_some()) => {
+            indices.keys().next_back().cloned().unwrap_or_default()
+        }
+        found => found?,
+    };
     let mut checks = vec![judge_indices(name, &write_index, indices)?];
     let mut gc_deletes = Duration::MAX;
     let mut durability_async = false;

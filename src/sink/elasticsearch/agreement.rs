@@ -1,0 +1,53 @@
+//! Checks whether all nodes show the same indices. Documents sent to nodes of different clusters would be spread over them,
+//! and a node that forms a cluster of its own after a restart would take what the others never get.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::client::Client;
+use crate::model::Names;
+
+/// Returns only the UUID of each index behind the names.
+const UUIDS: &str = "filter_path=*.settings.index.uuid";
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Index {
+    settings: Settings,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Settings {
+    index: Uuid,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Uuid {
+    uuid: String,
+}
+
+/// Returns which nodes show different indices behind the names; None: none do, as far as they answer and show them.
+pub(super) fn disagreement(client: &Client, names: Names) -> Option<String> {
+    let shown = client.of_each_node().into_iter().filter_map(|node| {
+        let indices = indices(&node, names)?;
+        Some((node.base_url().to_owned(), indices))
+    });
+    let shown: Vec<_> = shown.collect();
+    let (first, expected) = shown.first()?;
+    let (other, _) = shown.iter().find(|(_, indices)| indices != expected)?;
+    Some(format!(
+        "{first} and {other} show different indices behind {} and {}, as different clusters do: name only nodes of one \
+         cluster in ELASTICSEARCH_URL",
+        names.posts, names.tombstones
+    ))
+}
+
+/// Returns the indices that a node shows behind the names; None: it does not answer, or does not show them.
+fn indices(node: &Client, Names { posts, tombstones, .. }: Names) -> Option<BTreeMap<String, Index>> {
+    let reply = node.get(&format!("/{posts},{tombstones}?{UUIDS}")).ok()?;
+    match reply.status {
+        200 => serde_json::from_slice(&reply.body).ok(),
+        404 if reply.error_type() == "index_not_found_exception" => Some(BTreeMap::new()),
+        _ => None,
+    }
+}
