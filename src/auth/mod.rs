@@ -58,7 +58,7 @@ impl Auth {
         body: &[u8],
     ) -> Result<(), TransportError> {
         if let Self::SigV4(signer) = self {
-            return signer.sign(method, uri, headers, body);
+            return signer.sign((method, uri, body), headers);
         }
         if let Some(text) = self.authorization() {
             let mut value = HeaderValue::try_from(text).map_err(|_| {

@@ -65,16 +65,14 @@ impl Signer {
         Ok(Self { region, service: service.to_owned(), provider, known: Mutex::default() })
     }
 
-    /// Adds the headers of a signature to a request.
+    /// Adds the headers of a signature to a request: its method, URL and body.
     pub(super) fn sign(
         &self,
-        method: &str,
-        uri: &Uri,
+        request: (&str, &Uri, &[u8]),
         headers: &mut HeaderMap,
-        body: &[u8],
     ) -> Result<(), TransportError> {
         let credentials = self.credentials()?;
-        self.add_signature(&credentials, (method, uri, body), headers)
+        self.add_signature(&credentials, request, headers)
             .map_err(|why| TransportError::Refused(format!("a request cannot be signed: {why}")))
     }
 

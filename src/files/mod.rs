@@ -130,9 +130,18 @@ pub fn temporary_of(path: &Path) -> PathBuf {
 ///
 /// Fails if it exists and cannot be removed.
 pub fn remove_if_exists(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    if_exists(fs::remove_file(path)).map(drop)
+}
+
+/// Turns the error of a file that does not exist into None.
+///
+/// # Errors
+///
+/// Any other error.
+pub fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
     }
 }
 

@@ -4,10 +4,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Embeddings, FieldChoice, Model, Post, Tombstone, Vector};
-
-/// Number of dimensions of the default vectors.
-pub const VECTOR_DIMS: u64 = 384;
+use super::{DIMENSIONS, Embeddings, FieldChoice, Model, Post, Tombstone, Vector};
 
 /// A field of a document.
 pub struct Field<Read> {
@@ -188,7 +185,7 @@ pub fn vector_names(choice: FieldChoice) -> Vec<VectorName> {
     let usual = usual.map(|&VectorField { name, path, .. }| VectorName {
         name,
         path,
-        dims: Some(VECTOR_DIMS),
+        dims: Some(DIMENSIONS as u64),
         model: None,
     });
     let others = choice.models.iter().map(|model| VectorName {

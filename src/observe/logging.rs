@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::config::{LogFormat, Logging};
 use crate::exit::Failure;
-use crate::timestamp::{now_millis, write_rfc3339_millis};
+use crate::timestamp::{now_millis, rfc3339_millis};
 
 /// Name of the log field whose value is already JSON.
 pub const SUMMARY: &str = "summary";
@@ -132,11 +132,9 @@ impl Log for AboveBar {
 
 /// Formats a record as one line of JSON.
 fn json(record: &Record<'_>, millis: i64) -> String {
-    let mut time = Vec::new();
-    write_rfc3339_millis(&mut time, millis);
     let mut line = format!(
         "{{\"timestamp\":\"{}\",\"level\":\"{}\",\"target\":{},\"message\":{}",
-        String::from_utf8_lossy(&time),
+        rfc3339_millis(millis),
         record.level().as_str().to_ascii_lowercase(),
         quoted(record.target()),
         quoted(&record.args().to_string()),

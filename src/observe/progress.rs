@@ -12,7 +12,7 @@ use crate::model::{Archive, MemoryFigures, Reasons, Selection, ServerFigures, Ta
 use crate::observe::report::{Archives, RequestCounters, Requests};
 use crate::observe::traffic::TrafficFigures;
 use crate::pulse::Stage;
-use crate::timestamp::{now_millis, write_rfc3339_millis};
+use crate::timestamp::{now_millis, rfc3339_millis};
 
 /// The figures of a run, shared by its threads.
 pub struct Progress {
@@ -22,16 +22,15 @@ pub struct Progress {
     counts_archives: bool,
     /// Counters of requests, which the senders update.
     pub requests: RequestCounters,
-    server: OnceLock<ServerSource>,
-    memory: OnceLock<MemorySource>,
+    /// Returns the state of the server.
+    server: Source<ServerFigures>,
+    /// Returns the memory that archives take.
+    memory: Source<MemoryFigures>,
     counts: Mutex<Counts>,
 }
 
-/// Returns the state of the server.
-type ServerSource = Box<dyn Fn() -> ServerFigures + Send + Sync>;
-
-/// Returns the memory that archives take.
-type MemorySource = Box<dyn Fn() -> MemoryFigures + Send + Sync>;
+/// Where figures come from that another part of the program has; unset until it is there.
+type Source<T> = OnceLock<Box<dyn Fn() -> T + Send + Sync>>;
 
 /// The figures that events change.
 #[derive(Default)]
@@ -250,12 +249,10 @@ impl Figures {
         );
         if let Some(seconds) = self.newest_archive {
             let millis = seconds.saturating_mul(1000);
-            let mut time = Vec::new();
-            write_rfc3339_millis(&mut time, millis);
             let age = self.now.saturating_sub(millis).div_euclid(1000);
             line.push_str(&format!(
                 "; newest archive: {}, {} old",
-                String::from_utf8_lossy(&time),
+                rfc3339_millis(millis),
                 format_seconds(age)
             ));
         }

@@ -181,10 +181,13 @@ impl Summary {
         table::of(self, reports)
     }
 
+    fn rows_per_second(&self) -> f64 {
+        if self.elapsed_seconds > 0.0 { self.rows.read as f64 / self.elapsed_seconds } else { 0.0 }
+    }
+
     /// Returns the summary as one line for the log.
     pub fn line(&self) -> String {
         let Self { archives: a, rows: r, requests: q, .. } = self;
-        let per_second = if self.elapsed_seconds > 0.0 { r.read as f64 / self.elapsed_seconds } else { 0.0 };
         let mut line = format!(
             "archives: {} discovered, {} already done, {} processed, {} failed, {} pending; rows: {} read, {}; \
              requests: {} bulk, {} retried, {:.1} MB; {:.1} s, {:.0} rows/s",
@@ -199,7 +202,7 @@ impl Summary {
             q.retried,
             q.bytes_sent as f64 / 1e6,
             self.elapsed_seconds,
-            per_second,
+            self.rows_per_second(),
         );
         for (what, counts) in [
             ("skipped", &self.reasons.skipped),

@@ -3,7 +3,6 @@
 //! Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files".
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 
 use super::Profile;
@@ -46,11 +45,9 @@ impl Profile {
 /// Returns the settings of the sections with these names; None: there is no such file or section.
 fn section_of(file: Option<&Path>, wanted: &[&str]) -> Result<Option<Section>, String> {
     let Some(file) = file else { return Ok(None) };
-    match files::read_to_string(file) {
-        Ok(text) => Ok(parse(&text, wanted)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
-    }
+    let text = files::if_exists(files::read_to_string(file))
+        .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    Ok(text.and_then(|text| parse(&text, wanted)))
 }
 
 /// Parses the settings of the sections with these names; None: there is no such section. A line that is indented

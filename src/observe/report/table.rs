@@ -183,7 +183,6 @@ type Block = (&'static str, Vec<(&'static str, String)>);
 
 fn blocks(summary: &Summary, job: Job) -> Vec<Block> {
     let Summary { archives: a, rows, requests, elapsed_seconds, .. } = summary;
-    let per_second = if *elapsed_seconds > 0.0 { rows.read as f64 / elapsed_seconds } else { 0.0 };
     // Failures come first.
     let [done @ .., rejected, unconfirmed] = rows.outcomes();
     let done: Vec<_> = match &summary.findings {
@@ -207,7 +206,7 @@ fn blocks(summary: &Summary, job: Job) -> Vec<Block> {
         run.push(("MB compressed", megabytes(requests.bytes_on_wire)));
     }
     run.push(("seconds", format!("{elapsed_seconds:.1}")));
-    run.extend(numbers(&[("rows/s", per_second.round() as u64)]));
+    run.extend(numbers(&[("rows/s", summary.rows_per_second().round() as u64)]));
     let archives = numbers(&[
         ("failed", a.failed),
         ("pending", a.pending),

@@ -30,21 +30,12 @@ impl ArchiveBuffers {
         Self { rooms: rooms.clone(), inflater: Decompressor::new() }
     }
 
-    /// Reads and unzips the archive at `path`.
+    /// Reads and unzips the archive at `path`, with at most `room` bytes of memory.
     ///
     /// # Errors
     ///
     /// [`ArchiveError::Unavailable`] if the file cannot be read or there is no memory for it, [`ArchiveError::Broken`] if
-    /// it holds no database.
-    pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
-        self.read_within(path, u64::MAX)
-    }
-
-    /// Like [`ArchiveBuffers::read`], but with at most `room` bytes of memory.
-    ///
-    /// # Errors
-    ///
-    /// See [`ArchiveBuffers::read`]; also [`ArchiveError::NoRoom`] if it takes more.
+    /// it holds no database, [`ArchiveError::NoRoom`] if it takes more memory.
     pub fn read_within(&mut self, path: &Path, room: u64) -> Result<Image, ArchiveError> {
         let file = read_file(path, ArchiveLimits::DEFAULT.file_bytes.min(room), &self.rooms)?;
         if file.len() as u64 > room {
@@ -60,7 +51,7 @@ impl ArchiveBuffers {
     ///
     /// # Errors
     ///
-    /// See [`ArchiveBuffers::read`].
+    /// See [`ArchiveBuffers::read_within`].
     pub fn unpack(&mut self, file: &[u8]) -> Result<Image, ArchiveError> {
         self.unpack_within(file, u64::MAX)
     }
@@ -93,7 +84,7 @@ pub fn bytes_declared_in(file: &[u8]) -> Result<u64, ArchiveError> {
 ///
 /// # Errors
 ///
-/// See [`ArchiveBuffers::read`].
+/// See [`ArchiveBuffers::read_within`].
 pub fn bytes_declared(path: &Path) -> Result<u64, ArchiveError> {
     let (file, length) = open(path)?;
     let declared = zip::declared(&file, length, &ArchiveLimits::DEFAULT)?;

@@ -94,10 +94,7 @@ impl StateFile {
     /// Reads the text at `from` as the state file at `path`.
     fn read(path: &Path, from: &Path) -> io::Result<Self> {
         let mut state = Self::empty(path);
-        let mut file = match files::open(from) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
-            file => file?,
-        };
+        let Some(mut file) = files::if_exists(files::open(from))? else { return Ok(state) };
         if is_object(&mut file)? {
             return state.read_object(file);
         }

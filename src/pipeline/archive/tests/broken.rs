@@ -16,15 +16,18 @@ fn a_bare_database_with_a_log_beside_it_is_broken() {
     for name in ["a.db.zip-wal", "a.db-wal", "a.db.zip-journal", "a.db-journal"] {
         let log = folder.path().join(name);
         fs::write(&log, "").unwrap();
-        assert!(ArchiveBuffers::new().read(&path).is_ok(), "an empty {name}");
+        assert!(ArchiveBuffers::new().read_within(&path, u64::MAX).is_ok(), "an empty {name}");
         fs::write(&log, "x").unwrap();
-        assert_broken(ArchiveBuffers::new().read(&path), &format!("beside it lies {name:?}"));
+        assert_broken(
+            ArchiveBuffers::new().read_within(&path, u64::MAX),
+            &format!("beside it lies {name:?}"),
+        );
         fs::remove_file(log).unwrap();
     }
     // Not a log of this archive: the log of a zipped database would be in the zip.
     fs::write(folder.path().join("a.db-wal"), "x").unwrap();
     fs::write(&path, zip(&[("a.db", &database(THREE_ROWS))])).unwrap();
-    assert!(ArchiveBuffers::new().read(&path).is_ok());
+    assert!(ArchiveBuffers::new().read_within(&path, u64::MAX).is_ok());
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn an_unreadable_file_is_unavailable_not_broken() {
     for path in
         [folder.path().join("missing.db.zip"), folder.path().to_owned(), Path::new("/dev/zero").to_owned()]
     {
-        let result = ArchiveBuffers::new().read(&path);
+        let result = ArchiveBuffers::new().read_within(&path, u64::MAX);
         assert!(matches!(result, Err(ArchiveError::Unavailable(_))), "{path:?}");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::stamp::{Stamp, recorded_ns};
 use super::text::Place;
 use crate::model::{Archive, Done};
-use crate::timestamp::{now_millis, rfc3339_millis, write_rfc3339_millis};
+use crate::timestamp::{now_millis, rfc3339_millis};
 
 /// An archive's mark in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) struct Sums {
     /// Totals over the entries with a timestamp before `since`.
     pub(super) earlier: Done,
     /// Some minutes before the file was read, formatted as a timestamp.
-    pub(super) since: Vec<u8>,
+    pub(super) since: String,
 }
 
 impl Sums {
@@ -77,8 +77,7 @@ impl Sums {
     const SHOWN_AFTER_MILLIS: i64 = 10 * 60 * 1000;
 
     pub(super) fn new() -> Self {
-        let mut since = Vec::new();
-        write_rfc3339_millis(&mut since, now_millis() - Self::SHOWN_AFTER_MILLIS);
+        let since = rfc3339_millis(now_millis() - Self::SHOWN_AFTER_MILLIS);
         Self { cursor_us: None, all: Done::default(), earlier: Done::default(), since }
     }
 
@@ -90,7 +89,7 @@ impl Sums {
         let rows = entry.rows.unwrap_or_default();
         self.all = Done { archives: self.all.archives + 1, rows: self.all.rows.saturating_add(rows) };
         // Both are UTC, in the same format down to the second.
-        if entry.timestamp.as_bytes().get(..19) < self.since.get(..19) {
+        if entry.timestamp.as_bytes().get(..19) < self.since.as_bytes().get(..19) {
             self.earlier =
                 Done { archives: self.earlier.archives + 1, rows: self.earlier.rows.saturating_add(rows) };
         }

@@ -31,10 +31,7 @@ impl Journal {
     ///
     /// Fails if the journal exists but cannot be read.
     pub(super) fn left(&self) -> io::Result<Vec<u8>> {
-        let mut lines = match files::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            lines => lines?,
-        };
+        let Some(mut lines) = files::if_exists(files::read(&self.path))? else { return Ok(Vec::new()) };
         let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         lines.truncate(whole);
         Ok(lines)

@@ -32,11 +32,7 @@ impl StateFile {
                 path.display()
             ))
         };
-        if let Err(error) = files::check(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(cannot(&error));
-        }
+        files::if_exists(files::check(&path)).map_err(|error| cannot(&error))?;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -64,11 +60,8 @@ impl StateFile {
     /// Whether a process holds the lock of the state file at `path`. Does not create a lock file; an existing one is
     /// locked and released at once.
     pub fn is_locked(path: &Path) -> io::Result<bool> {
-        match files::open(&lock_of(path)) {
-            Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        let file = files::if_exists(files::open(&lock_of(path)))?;
+        Ok(file.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))))
     }
 }
 

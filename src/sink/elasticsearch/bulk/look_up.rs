@@ -92,7 +92,7 @@ impl<'r> Bulk<'r> {
         if asked.is_empty() {
             return Ok(Some((Vec::new(), permit)));
         }
-        let sizes = self.sizes.look_up();
+        let sizes = &self.sizes.look_up;
         if asked.len() > sizes.current(Instant::now()) {
             return self.look_up_halves(permit, asked, patience, ask);
         }

@@ -88,7 +88,7 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// Returns whether a part is larger than the server is known to accept.
     fn is_too_large(&self, part: &[usize]) -> bool {
-        part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk().current(Instant::now())
+        part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk.current(Instant::now())
     }
 
     /// Sends a part until each line has an outcome, or until the part must be divided: then returns its halves.
@@ -182,7 +182,7 @@ impl<'s, 'r> Settling<'s, 'r> {
                 RefusedPart::Content => Again::Divided,
             });
             if let RefusedPart::Size(bytes) = what {
-                self.bulk.sizes.bulk().divided(bytes, Instant::now());
+                self.bulk.sizes.bulk.divided(bytes, Instant::now());
             }
             return Left::InHalves(part);
         };
@@ -238,7 +238,7 @@ impl<'s, 'r> Settling<'s, 'r> {
     /// smaller parts.
     fn divide_and_remember(&self, part: Vec<usize>, reason: &str) -> Left {
         let bytes = self.lines.bytes(&part);
-        if self.bulk.sizes.bulk().divided(bytes, Instant::now()) {
+        if self.bulk.sizes.bulk.divided(bytes, Instant::now()) {
             self.bulk.notices.unanswered(part.len(), bytes, reason);
         }
         Left::InHalves(part)

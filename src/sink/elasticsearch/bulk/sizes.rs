@@ -10,25 +10,13 @@ const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 /// Largest bulk request, in bytes, and largest look-up, in ids.
 #[derive(Debug, Default)]
 pub struct Sizes {
-    bulk: SizeLimit,
-    look_up: SizeLimit,
+    pub(super) bulk: SizeLimit,
+    pub(super) look_up: SizeLimit,
 }
 
 /// A limit, and when it was learnt; None: no limit is known.
 #[derive(Debug, Default)]
 pub(super) struct SizeLimit(Mutex<Option<(usize, Instant)>>);
-
-impl Sizes {
-    /// Returns the limit of a bulk request, in bytes.
-    pub(super) fn bulk(&self) -> &SizeLimit {
-        &self.bulk
-    }
-
-    /// Returns the limit of a look-up, in ids.
-    pub(super) fn look_up(&self) -> &SizeLimit {
-        &self.look_up
-    }
-}
 
 impl SizeLimit {
     /// Returns the largest size to send now. A limit that has become too old is doubled.

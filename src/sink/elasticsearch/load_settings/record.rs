@@ -28,15 +28,13 @@ pub(super) fn path(state_file: &Path) -> PathBuf {
 
 /// Reads the record. A missing file is an empty record.
 pub(super) fn read(path: &Path) -> Result<Record, Failure> {
-    let text = match files::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new()),
-        Err(error) if files::may_pass(&error) => {
-            let what = files::ONCE_IT_PASSES;
-            return Err(Failure::run(format!("{} cannot be read: {error}; {what}", path.display())));
+    let text = files::if_exists(files::read(path)).map_err(|error| match files::may_pass(&error) {
+        true => {
+            Failure::run(format!("{} cannot be read: {error}; {}", path.display(), files::ONCE_IT_PASSES))
         }
-        Err(error) => return Err(unusable(path, &error)),
-    };
+        false => unusable(path, &error),
+    })?;
+    let Some(text) = text else { return Ok(Record::new()) };
     serde_json::from_slice(&text).map_err(|error| unusable(path, &error))
 }
 
@@ -62,11 +60,11 @@ pub(super) fn write(path: &Path, record: &Record) -> Result<(), Failure> {
 
 /// Removes the record.
 pub(super) fn remove(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path).and_then(|()| files::sync_folder(path)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::run(format!(
+    let removed = files::if_exists(fs::remove_file(path).and_then(|()| files::sync_folder(path)));
+    removed.map(drop).map_err(|error| {
+        Failure::run(format!(
             "the index settings are back, but {} cannot be removed: {error}; remove it",
             path.display()
-        ))),
-        _ => Ok(()),
-    }
+        ))
+    })
 }

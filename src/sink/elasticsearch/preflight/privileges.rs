@@ -77,15 +77,10 @@ impl Grants {
     pub(super) fn judge(&self, names: &[&str], needs: Needs) -> Check {
         let mut wanted = if needs.reads_only { vec!["read"] } else { NEEDED.to_vec() };
         wanted.extend(needs.manage.then_some("manage"));
-        let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, &wanted)).collect();
         let is_known =
             names.iter().all(|name| wanted.iter().all(|privilege| self.has(name, privilege).is_some()));
-        if !missing.is_empty() {
-            let missing = missing.join("; ");
-            Check::failed(
-                "privileges",
-                format!("this run lacks index privileges: {missing}: grant them to its user, role or key"),
-            )
+        if let Some(lacking) = self.lacking(names, &wanted, "grant them to its user, role or key") {
+            lacking
         } else if !is_known {
             Check::warning("privileges", "this server does not show the privileges of this run")
         } else {
@@ -98,26 +93,26 @@ impl Grants {
 
     /// Fails if the run lacks a needed privilege on any concrete index behind an alias.
     pub(super) fn judge_members(&self, names: &[&str], needed: &[&str]) -> Option<Check> {
-        let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, needed)).collect();
-        (!missing.is_empty()).then(|| {
-            let missing = missing.join("; ");
-            let why = "look-ups and deletes go to every index behind the alias; grant them on the indices, \
-            too, for example by a pattern of their names";
-            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {why}"))
-        })
+        let why = "look-ups and deletes go to every index behind the alias; grant them on the indices, too, for \
+            example by a pattern of their names";
+        self.lacking(names, needed, why)
     }
 
     /// Fails if the run may not create an index with an alias.
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Option<Check> {
-        let missing: Vec<_> =
-            [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
         let why = format!(
             "grant them to its user, role or key, because --create-indices would create the index {index} with the alias \
              {alias}"
         );
+        self.lacking(&[alias, index], &["manage"], &why)
+    }
+
+    /// Fails if the run lacks a wanted privilege on any of the names. `advice` ends the text.
+    fn lacking(&self, names: &[&str], wanted: &[&str], advice: &str) -> Option<Check> {
+        let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, wanted)).collect();
         (!missing.is_empty()).then(|| {
             let missing = missing.join("; ");
-            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {why}"))
+            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {advice}"))
         })
     }
 
