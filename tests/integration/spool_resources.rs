@@ -96,7 +96,7 @@ const METRICS: &str = "spool.prom";
 
 /// The number of looks with new archives.
 const ROUNDS: usize = 20;
-const FEWER_ROUNDS: usize = 8;
+const FEWER_ROUNDS: usize = 12;
 /// The number of looks after which all lasting allocations exist.
 const WARM_UP: usize = 6;
 /// The number of new archives per look; the first one is broken.
