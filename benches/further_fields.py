@@ -4,9 +4,9 @@
     benches/further_fields.py FOLDER [--pairs 9]
 
 Copies the archives to a temporary folder first, and adds to each post what the further fields are read from: languages,
-tags, links, mentions, an image or a link card, and to every fourth post a transcript. Their vectors of a further model have 768 values. The runs send to a sink that
-answers at once and only counts. Needs a release build of the program and of the sink:
-cargo build --release --locked --bins --examples
+tags, links, mentions, an image or a link card, and to every fourth post a transcript. Vectors of a further model, with
+768 values, are in the archives. The runs send to a sink that answers at once and only counts. Needs a release build of
+the program and of the sink: cargo build --release --locked --bins --examples
 """
 
 import argparse
@@ -59,7 +59,8 @@ def copy(archive, folder):
         for number, text, inferences in database.execute(
                 "SELECT rowid, raw_post, inferences FROM enriched_posts").fetchall():
             if further := enrich(number, text, inferences):
-                database.execute("UPDATE enriched_posts SET raw_post = ?, inferences = ? WHERE rowid = ?", (*further, number))
+                update = "UPDATE enriched_posts SET raw_post = ?, inferences = ? WHERE rowid = ?"
+                database.execute(update, (*further, number))
         database.commit()
         database.execute("VACUUM")
         database.close()

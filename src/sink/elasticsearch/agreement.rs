@@ -1,5 +1,5 @@
-//! Checks whether all nodes show the same indices. Documents sent to nodes of different clusters would be spread over them,
-//! and a node that forms a cluster of its own after a restart would take what the others never get.
+//! Checks whether all nodes show the same indices. Documents sent to nodes of different clusters would be spread over
+//! them, and a node that forms a cluster of its own after a restart would take what the others never get.
 
 use std::collections::BTreeMap;
 
