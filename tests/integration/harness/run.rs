@@ -92,6 +92,11 @@ impl Running {
 
     /// The peak resident memory so far; None if it is unknown, or if the process has ended.
     fn peak_memory_kib(&self) -> Option<u64> {
+        // For a moment after its start, the process still shows the memory of this one: exec wakes the parent first.
+        let program = |id: &str| std::fs::read_link(format!("/proc/{id}/exe")).ok();
+        if program(&self.child.id().to_string()) == program("self") {
+            return None;
+        }
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.trim().trim_end_matches("kB").trim().parse().ok()
