@@ -1,8 +1,8 @@
 //! Authenticates requests to Elasticsearch.
 //!
 //! Everything specific to one way of authentication is in this module: its settings, its headers, its secrets, and the
-//! advice after a refusal. To add a way, add a function to `WAYS` (`ways.rs`), a variant of [`Auth`], and its flag. Users must
-//! choose exactly one way; `--no-auth` is one, too.
+//! advice after a refusal. To add a way, add a function to `WAYS` (`ways.rs`), a variant of [`Auth`], and its flag.
+//! Users must choose exactly one way; `--no-auth` is one, too.
 
 mod amazon;
 pub mod aws;

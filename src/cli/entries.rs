@@ -43,7 +43,8 @@ settings! {
         json: switch bool, "with `--list`: print one JSON object per line", takes(Switch);
         verify: switch bool, "compare the index with the archives, whatever the state file says; nothing is written",
             takes(Switch);
-        repair: switch bool, "with `--verify`: correct differences by sending their rows again, then compare them again", takes(Switch);
+        repair: switch bool, "with `--verify`: correct differences by sending their rows again, then compare them \
+             again", takes(Switch);
         replay: option String, "send the documents of a dead-letter file again, under the same versions",
             takes(File);
     }

@@ -35,13 +35,14 @@ const RETRY_FOR: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// The failed checks, with the exit code of the first: 2 for settings, source and disk, 4 for an unavailable
-/// Elasticsearch or S3, 5 for one that refuses.
+/// The failed checks, with the exit code of the first: 2 for settings, source and disk, 1 for a disk or file server that
+/// does not answer, 4 for an unavailable Elasticsearch or S3, 5 for one that refuses.
 pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     let mut findings = Findings { failed: Vec::new(), stop };
     findings.add(ExitCode::Usage, check_settings(load))?;
     let state = StateFile::load(&load.archives.state_file);
-    findings.add(ExitCode::Usage, check_state(&load.archives, state.as_ref()))?;
+    let (code, checks) = check_state(&load.archives, state.as_ref());
+    findings.add(code, checks)?;
     let (code, checks) = check_archives(&load.archives, &load.intake, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.add(ExitCode::Usage, check_disk(load))?;
@@ -106,7 +107,7 @@ fn check_settings(load: &Load) -> Vec<Check> {
         server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
     let tuned = load.bulk_load_settings.then(|| {
         let text = format!(
-            "a load sets {}, and puts the current settings back at its end",
+            "a load sets {}, and restores the current settings at its end",
             load_settings::describe()
         );
         Check::ok("load settings", text)
@@ -115,7 +116,9 @@ fn check_settings(load: &Load) -> Vec<Check> {
     checks.into_iter().chain(tuned).chain(insecurities).collect()
 }
 
-fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<Check> {
+/// Returns the checks, and the exit code of the first that failed.
+fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> (ExitCode, Vec<Check>) {
+    let mut code = state.err().map(|failure| failure.code);
     let mut checks = vec![match state {
         Ok(_) => Check::ok(
             "state file",
@@ -135,12 +138,15 @@ fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<
         Ok(false) => {}
         Ok(true) => checks.push(Check::warning(
             "load settings",
-            "a run with --bulk-load-settings is running, or was killed; if it was killed, the next run puts \
-             the index settings back",
+            "a run with --bulk-load-settings is running, or was killed; if it was killed, the next run \
+             restores the index settings",
         )),
-        Err(failure) => checks.push(Check::failed("load settings", failure.message)),
+        Err(failure) => {
+            code.get_or_insert(failure.code);
+            checks.push(Check::failed("load settings", failure.message));
+        }
     }
-    checks
+    (code.unwrap_or(ExitCode::Usage), checks)
 }
 
 fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
@@ -195,7 +201,27 @@ fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::config::{Mode, Source};
+    use crate::model::Criteria;
+
+    #[test]
+    fn a_state_file_whose_disk_does_not_answer_for_now_is_no_wrong_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let archives = Archives {
+            source: Source::Local(vec![PathBuf::from("archives")]),
+            mode: Mode::Once,
+            state_file: folder.path().join("state.json"),
+            criteria: Criteria::ALL,
+            retry_budget: None,
+        };
+        for failure in [Failure::run("it cannot be read for now"), Failure::usage("it is no state file")] {
+            let (code, checks) = check_state(&archives, Err(&failure));
+            assert_eq!((code, &*checks[0].text), (failure.code, &*failure.message));
+        }
+    }
 
     #[test]
     fn the_first_failure_decides_the_exit_code() {

@@ -185,6 +185,18 @@ fn nodes_of_different_clusters_are_refused() {
 }
 
 #[test]
+fn a_node_that_learns_of_an_index_a_moment_later_is_accepted() {
+    let (env, archives) = env();
+    let [one, other] = [(); 2].map(|()| Front::of(&env.fake.url()));
+    let compares =
+        |request: &Request| request.query.iter().any(|(_, value)| value == "*.settings.index.uuid");
+    let late = Reply::error(404, "index_not_found_exception", "no such index [posts]");
+    env.fake.fail(compares, 1, 1, Fault::Reply(late));
+    to(&env, &[&one, &other]).run().exits(0);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
 fn what_a_node_took_while_it_was_a_cluster_of_its_own_is_loaded_again() {
     let (env, archives) = env();
     let stray = Fake::start();

@@ -331,6 +331,17 @@ fn faults_are_retried_until_the_budget_ends_the_run() {
 }
 
 #[test]
+fn a_page_that_quotes_the_request_shows_no_credentials() {
+    let env = loaded(aliases());
+    let body = format!("<html>no backend for Authorization: ApiKey {API_KEY}</html>").into_bytes();
+    let asks_for_contents =
+        |request: &Request| request.is_mget() && request.param("_source_exclude_vectors").is_some();
+    env.fake.fail(asks_for_contents, 0, 1, Fault::Reply(Reply { status: 200, headers: vec![], body }));
+    let run = env.run(&["--verify"]).exits(3).says("no backend for");
+    run.check(run.summary()["verify"]["different"] != Value::Null, "it is compared in the end");
+}
+
+#[test]
 fn a_signal_ends_verify_at_once_with_a_summary() {
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::Hang);

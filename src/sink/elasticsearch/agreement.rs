@@ -2,6 +2,7 @@
 //! them, and a node that forms a cluster of its own after a restart would take what the others never get.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -24,6 +25,22 @@ struct Settings {
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 struct Uuid {
     uuid: String,
+}
+
+/// How often nodes are compared before they count as nodes of different clusters.
+const LOOKS: usize = 3;
+
+/// Pause between two comparisons. Nodes learn of a new index or alias one after the other, within milliseconds.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Returns which nodes show different indices behind the names for a second; None: none do.
+pub(super) fn lasting_disagreement(client: &Client, names: Names) -> Option<String> {
+    let mut found = disagreement(client, names)?;
+    for _ in 1..LOOKS {
+        std::thread::sleep(PAUSE);
+        found = disagreement(client, names)?;
+    }
+    Some(found)
 }
 
 /// Returns which nodes show different indices behind the names; None: none do, as far as they answer and show them.

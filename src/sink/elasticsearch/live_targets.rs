@@ -53,7 +53,7 @@ impl LiveTargets {
                 return Err(PreflightError::unavailable(foreign_answer(&page)));
             }
             let what = if before.reads_only {
-                "that one is searched from now on"
+                "the present ones are searched from now on"
             } else {
                 "archives that are not marked yet are loaded again"
             };

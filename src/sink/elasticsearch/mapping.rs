@@ -5,7 +5,7 @@ mod fields;
 use serde_json::{Value, json};
 
 use self::fields::{mappings, vectors_mapped};
-use super::agreement::disagreement;
+use super::agreement::lasting_disagreement;
 use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply};
 use super::lookup;
@@ -99,7 +99,7 @@ impl Plan {
 ///
 /// Returns `Refused` if the server does not allow it, `Unavailable` if it cannot for now.
 pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
-    if let Some(text) = disagreement(client, names) {
+    if let Some(text) = lasting_disagreement(client, names) {
         return Err(PreflightError::refused("connection", text));
     }
     let mut created = Vec::new();

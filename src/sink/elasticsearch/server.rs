@@ -106,7 +106,7 @@ impl Server {
     ) -> Result<(), Failure> {
         let retries = Retries::new(stop, policy(self.budget));
         if load_settings.are_changed() {
-            log::warn!("an earlier run has not put the index settings back: this run puts them back first");
+            log::warn!("an earlier run has not restored the index settings: this run restores them first");
             retry(&retries, |_| load_settings.restore())?;
             load_settings.remove_record()?;
         }

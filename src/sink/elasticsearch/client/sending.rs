@@ -107,11 +107,12 @@ impl Client {
         let limit = self.limits.reply_bytes;
         let read = body.with_config().limit(limit).read_to_vec();
         let body = read.map_err(|error| TransportError::from(error).after_head())?;
-        let mut body = decoded(&head.headers, body, limit)?;
-        if self.masks_content || head.status != StatusCode::OK {
-            self.mask(&mut body);
+        let body = decoded(&head.headers, body, limit)?;
+        let mut reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
+        // A page may quote the request, and is quoted in turn.
+        if self.masks_content || head.status != StatusCode::OK || reply.is_page() {
+            self.mask(&mut reply.body);
         }
-        let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
         Ok(Answered { reply, headers: head.headers, sent })
     }
 }

@@ -28,11 +28,12 @@ pub(super) fn path(state_file: &Path) -> PathBuf {
 
 /// Reads the record. A missing file is an empty record.
 pub(super) fn read(path: &Path) -> Result<Record, Failure> {
-    let text = files::if_exists(files::read(path)).map_err(|error| match files::may_pass(&error) {
-        true => {
+    let text = files::if_exists(files::read(path)).map_err(|error| {
+        if files::may_pass(&error) {
             Failure::run(format!("{} cannot be read: {error}; {}", path.display(), files::ONCE_IT_PASSES))
+        } else {
+            unusable(path, &error)
         }
-        false => unusable(path, &error),
     })?;
     let Some(text) = text else { return Ok(Record::new()) };
     serde_json::from_slice(&text).map_err(|error| unusable(path, &error))

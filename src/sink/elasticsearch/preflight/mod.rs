@@ -11,7 +11,7 @@ mod probe;
 mod settings;
 mod target;
 
-use super::agreement::disagreement;
+use super::agreement::lasting_disagreement;
 use super::answer::{Outage, PreflightError};
 use super::client::Client;
 use super::flush::{flush, forbidden};
@@ -138,7 +138,7 @@ fn targets(
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
     let grants = privileges::ask(client, &needs.names.both())?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
-    checks.extend(disagreement(client, needs.names).map(|text| Check::failed("connection", text)));
+    checks.extend(lasting_disagreement(client, needs.names).map(|text| Check::failed("connection", text)));
     checks.push(grants.judge(&needs.names.both(), needs));
 
     let [posts, tombstones] = ask_for_targets(client, needs, checks)?;

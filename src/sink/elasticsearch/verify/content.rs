@@ -56,11 +56,15 @@ impl Verifier<'_> {
             .collect();
         let ids: Vec<&str> = look_ups.iter().map(|(.., id)| *id).collect();
         let mut reply = self.post_for_vectors(&client.without_masks(), &look_up_body(&look_ups))?;
-        // An error may be logged.
-        if judge_contents(&reply.body, &ids).is_err() {
-            client.mask(&mut reply.body);
-        }
-        let found = match judge_contents(&reply.body, &ids) {
+        let judged = match judge_contents(&reply.body, &ids) {
+            // An error may be logged.
+            Err(_) => {
+                client.mask(&mut reply.body);
+                judge_contents(&reply.body, &ids)
+            }
+            found => found,
+        };
+        let found = match judged {
             Ok(found) => found,
             // The index is no longer behind the name: all posts are looked up again.
             Err(Answer::Moved(_)) => return Ok(posts.iter().map(|(nth, ..)| (*nth, None)).collect()),
