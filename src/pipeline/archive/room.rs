@@ -90,6 +90,12 @@ impl Rooms {
         self.state().used
     }
 
+    /// Returns the number of bytes that the first reader in line waits for.
+    #[cfg(test)]
+    pub fn awaited(&self) -> Option<u64> {
+        self.state().waiting.front().map(|first| first.bytes)
+    }
+
     /// Reserves memory. Waits for it in order of arrival.
     ///
     /// # Errors

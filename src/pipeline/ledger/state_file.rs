@@ -186,8 +186,8 @@ impl StateFile {
         }
         if ignored > 0 {
             log::warn!(
-                "{ignored} marks in the journal of the state file {} are not used: the file was edited or removed \
-                 after a killed run had left them",
+                "{ignored} marks in the journal of the state file {} are not used: the file was edited, restored or \
+                 removed after a killed run had left them",
                 self.path.display()
             );
         }

@@ -152,7 +152,8 @@ impl Workers<'_> {
         Ok((shared, database))
     }
 
-    /// Reads and unzips a file once it is admitted. If it turns out to need more memory, waits for that and starts again.
+    /// Reads and unzips a file once it is admitted. If it turns out to need more memory, waits for that, or for all there
+    /// is, and starts again.
     fn read_file(
         &self,
         archive: &Arc<Archive>,
@@ -161,6 +162,7 @@ impl Workers<'_> {
         let mut needed = self.unless_changed(archive, bytes_declared(&archive.path))?;
         // The memory needed after unzipping, in bytes, if it turns out to be more than usual.
         let mut beside = 0;
+        let total = self.admission.rooms().total();
         loop {
             let mut room = self.admission.admit(needed, self.stop)?;
             let read = buffers.read_within(&archive.path, room.bytes());
@@ -168,16 +170,17 @@ impl Workers<'_> {
             // The file is no longer in memory, and the size of the database is known now.
             room.shrink_to(beside.max(bytes_to_read(0, image.len() as u64)));
             match self.scan(archive, image, room) {
-                Err(ArchiveError::NoRoom(more)) if more > beside => {
-                    beside = more;
-                    needed = needed.max(more);
+                Err(ArchiveError::NoRoom(more)) if beside < total => {
+                    beside = more.min(total);
+                    needed = needed.max(beside);
                 }
                 scanned => return scanned,
             }
         }
     }
 
-    /// Unzips a download once it is admitted. If it turns out to need more memory, waits for that and starts again.
+    /// Unzips a download once it is admitted. If it turns out to need more memory, waits for that, or for all there is,
+    /// and starts again.
     fn unpack(
         &self,
         archive: &Arc<Archive>,
@@ -188,29 +191,30 @@ impl Workers<'_> {
         if let Some(room) = download.alone() {
             return self.unpack_alone(archive, download, needed, room, buffers);
         }
+        let total = self.admission.rooms().total();
         loop {
             let room = self.admission.admit(needed, self.stop)?;
             let image = buffers.unpack(download.bytes())?;
             match self.scan(archive, image, room) {
-                Err(ArchiveError::NoRoom(more)) if more > needed => needed = more,
+                Err(ArchiveError::NoRoom(more)) if needed < total => needed = more.min(total),
                 scanned => return scanned,
             }
         }
     }
 
-    /// Unzips a download for which all memory was reserved. Drops the file then, so that others can be read.
+    /// Unzips a download for which all memory was reserved. Drops the file then, so that others can be downloaded. They can
+    /// be read once the rows are counted and the memory that this takes is known.
     fn unpack_alone(
         &self,
         archive: &Arc<Archive>,
         download: Download,
         needed: u64,
-        mut room: Room,
+        room: Room,
         buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
         self.admission.check_alone(archive.bytes, needed)?;
         let image = buffers.unpack(download.bytes())?;
         drop(download);
-        room.shrink_to(needed);
         self.scan(archive, image, room)
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::superseded::Superseded;
 use crate::model::{Archive, ArchiveEnd, Outcomes, Version};
-use crate::pipeline::archive::{ArchiveError, Database, Image, Room};
+use crate::pipeline::archive::{ArchiveError, Database, Image, Room, bytes_to_read};
 
 /// Number of rows in a range. It takes a few milliseconds, so readers end at about the same time, and finding its first
 /// row takes far less. It fills several batches, so small archives do not cause smaller ones.
@@ -79,7 +79,8 @@ pub(super) fn keep_last(accounts: &mut Accounts, did: String, deletion: (Version
 }
 
 impl Shared {
-    /// Scans the rows of an archive and divides them into ranges. The calling worker is its first reader.
+    /// Scans the rows of an archive and divides them into ranges. The calling worker is its first reader. Releases the part
+    /// of the room that reading does not take.
     pub(super) fn new(
         archive: Arc<Archive>,
         image: Arc<Image>,
@@ -89,14 +90,16 @@ impl Shared {
     ) -> Result<Self, ArchiveError> {
         let mut ranges: Vec<RangeInclusive<i64>> = Vec::new();
         let mut rows = 0;
+        let size = image.len() as u64;
         let superseded = Superseded::find(database, |row_id| {
             match ranges.last_mut().filter(|_| rows % RANGE_ROWS != 0) {
                 Some(range) => *range = *range.start()..=row_id,
                 None => ranges.push(row_id..=row_id),
             }
             rows += 1;
-            if rows % ROWS_PER_CHECK == 0 { make_room(&mut room, image.len() as u64, rows) } else { Ok(()) }
+            if rows % ROWS_PER_CHECK == 0 { make_room(&mut room, size, rows) } else { Ok(()) }
         })?;
+        room.shrink_to(bytes_to_read(0, size).max(bytes_with(size, rows)));
         ranges.reverse();
         let state = Mutex::new(State { ranges, readers: 1, found: ReadRows::default() });
         Ok(Self { archive, image, _room: room, seconds, superseded, rows, state })
@@ -153,10 +156,15 @@ impl Shared {
     }
 }
 
+/// Returns the memory of a database and its rows while they are read, in bytes.
+fn bytes_with(database: u64, rows: u64) -> u64 {
+    database + rows * ROW_BYTES
+}
+
 /// Requests more memory if an archive has more rows than usual for its size.
 fn make_room(room: &mut Room, database: u64, rows: u64) -> Result<(), ArchiveError> {
     // Includes the rows before the next check, since their list doubles.
-    let needed = database + (rows + ROWS_PER_CHECK) * ROW_BYTES;
+    let needed = bytes_with(database, rows + ROWS_PER_CHECK);
     let lacking = needed.saturating_sub(room.bytes());
     if lacking == 0 || room.try_grow(lacking) {
         Ok(())

@@ -91,20 +91,45 @@ fn work_through(first: &Arc<Archive>, queue: &dyn Queue, encode: impl Fn(&Docume
     let (event_sender, events) = unbounded();
     let (stop, progress) = (Stop::new(), Progress::new());
     progress.looked(&Selection { take: vec![first.clone()], ..Selection::default() });
-    let workers = Workers {
+    let admission = Admission::new(1 << 30, 2, false);
+    with_workers(&admission, &Fake(encode), &progress, &stop, |workers| {
+        workers.run(queue, batch_sender, event_sender);
+    });
+    Observed { batches, events, stop, progress }
+}
+
+/// Calls a function with two workers.
+fn with_workers(
+    admission: &Admission,
+    sink: &dyn Sink,
+    progress: &Progress,
+    stop: &Stop,
+    work: impl FnOnce(&Workers<'_>),
+) {
+    work(&Workers {
         pool: &ThreadPoolBuilder::new().num_threads(2).build().unwrap(),
-        admission: &Admission::new(1 << 30, 2, false),
-        progress: &progress,
+        admission,
+        progress,
         limits: BatchLimits { docs: 10, bytes: 1 << 20 },
-        sink: &Fake(encode),
+        sink,
         account_deletions: true,
         fields: FieldChoice::default(),
         buffers: &BufferPool::new(1),
         unchanged: None,
-        stop: &stop,
-    };
-    workers.run(queue, batch_sender, event_sender);
-    Observed { batches, events, stop, progress }
+        stop,
+    });
+}
+
+/// Memory for an archive of [`many_rows`], but not for twice as much, in bytes.
+const FITS_ONCE: u64 = 12 << 20;
+
+/// Writes an archive whose rows take 9 MB while they are counted, though its size of 1 MB does not show that.
+fn many_rows(path: &Path) -> Arc<Archive> {
+    let archive = write(path, 0, 0);
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
+        INSERT INTO posts (at_uri) SELECT '' FROM n";
+    rusqlite::Connection::open(path).unwrap().execute_batch(fill).unwrap();
+    archive
 }
 
 /// A queue that panics.
@@ -153,6 +178,57 @@ fn the_progress_knows_the_rows_of_an_open_archive() {
         let backlog = observed.progress.figures().backlog.unwrap();
         assert_eq!((backlog.opened_rows, backlog.opened_bytes), (rows as u64, 1));
     }
+}
+
+#[test]
+fn an_archive_that_fits_waits_for_all_memory_if_there_is_not_twice_what_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = many_rows(&folder.path().join("a.db.zip"));
+    let declared = bytes_declared(&archive.path).unwrap();
+    let download = Download::of(std::fs::read(&archive.path).unwrap(), None);
+    for content in [Content::AtPath, Content::Downloaded(Ok(download))] {
+        let (stop, progress) = (Stop::new(), Progress::new());
+        let admission = Admission::new(FITS_ONCE, 2, false);
+        // Leaves room for what the archive declares, but not for its rows.
+        let other = admission.admit(FITS_ONCE - declared, &stop).unwrap();
+        with_workers(&admission, &Fake(|_| {}), &progress, &stop, |workers| {
+            thread::scope(|scope| {
+                let open = || workers.open(&archive, content, &mut archive::ArchiveBuffers::new());
+                let opening = scope.spawn(|| open().map(|(shared, _)| shared.rows()));
+                let waits_for_more = || admission.rooms().awaited().is_some_and(|bytes| bytes > declared);
+                while !opening.is_finished() && !waits_for_more() {
+                    thread::yield_now();
+                }
+                drop(other);
+                assert_eq!(opening.join().unwrap(), Ok(70_000));
+            });
+        });
+    }
+}
+
+#[test]
+fn an_archive_that_is_read_alone_keeps_all_memory_until_its_rows_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = many_rows(&folder.path().join("a.db.zip"));
+    let (stop, progress) = (Stop::new(), Progress::new());
+    let admission = Admission::new(FITS_ONCE, 2, false);
+    let alone = admission.admit_alone(&stop);
+    let download = Download::of(std::fs::read(&archive.path).unwrap(), alone);
+    with_workers(&admission, &Fake(|_| {}), &progress, &stop, |workers| {
+        thread::scope(|scope| {
+            // Less than the archive leaves once its rows are counted, but more than it leaves before.
+            let waiting = scope.spawn(|| admission.admit(FITS_ONCE / 2, &stop));
+            while admission.rooms().awaited().is_none() {
+                thread::yield_now();
+            }
+            let content = Content::Downloaded(Ok(download));
+            let opened = workers.open(&archive, content, &mut archive::ArchiveBuffers::new());
+            let rows = opened.as_ref().map(|(shared, _)| shared.rows());
+            assert_eq!(rows, Ok(70_000));
+            assert_eq!(admission.rooms().awaited(), None, "the rest is free again");
+            assert!(waiting.join().unwrap().is_ok());
+        });
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::files;
@@ -37,11 +38,14 @@ impl Journal {
         Ok(lines)
     }
 
-    /// Whether the state file is gone, or newer than the journal. After a crash in a rewrite of the file, it is newer as
-    /// well, but holds all entries of the journal.
+    /// Whether the state file is gone, or was changed after the journal. After a crash in a rewrite of the file, it is newer
+    /// as well, but holds all entries of the journal.
+    ///
+    /// Compares the times at which the inodes last changed. A restored file often has its old modification time (`cp -p`,
+    /// `mv`, `tar x`), but no program can set these times. `chmod` also changes them; then archives are only loaded again.
     pub(super) fn is_outdated(&self) -> bool {
-        let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
-        match (modified(&self.state_file), modified(&self.path)) {
+        let changed = |path: &Path| fs::metadata(path).map(|file| (file.ctime(), file.ctime_nsec()));
+        match (changed(&self.state_file), changed(&self.path)) {
             (Ok(state_file), Ok(journal)) => journal < state_file,
             (Err(error), _) => error.kind() == io::ErrorKind::NotFound,
             (Ok(_), Err(_)) => false,

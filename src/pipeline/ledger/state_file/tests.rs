@@ -4,6 +4,8 @@ use super::*;
 use crate::exit::ExitCode;
 use crate::timestamp::{now_millis, rfc3339_millis};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::SystemTime;
 
 fn archive(name: &str) -> Archive {
     Archive { name: name.into(), path: name.into(), seconds: None, bytes: 7, modified_ns: 9_000, etag: None }
@@ -271,6 +273,40 @@ fn a_journal_left_by_a_killed_run_counts_and_is_merged_with_the_next_mark() {
     assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage);
 }
 
+/// Waits until the clock of the file system has moved on since the file at `path` was changed.
+fn wait_for_clock(path: &Path) {
+    let changed = |path: &Path| fs::metadata(path).map(|file| (file.ctime(), file.ctime_nsec())).unwrap();
+    let clock = path.with_extension("clock");
+    fs::write(&clock, "").unwrap();
+    while changed(&clock) <= changed(path) {
+        fs::write(&clock, "").unwrap();
+    }
+    fs::remove_file(clock).unwrap();
+}
+
+#[test]
+fn a_journal_does_not_count_once_the_file_is_restored_after_it_with_its_old_time() {
+    let (folder, path) = written(&large(3 << 20));
+    let [journal, backup] = ["state.json.journal", "backup"].map(|name| folder.path().join(name));
+    let copy_with_old_time = |from: &Path, to: &Path| {
+        fs::copy(from, to).unwrap();
+        File::options().write(true).open(to).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    };
+    // `cp -p` and `mv`.
+    let restores: [&dyn Fn(); 2] =
+        [&|| copy_with_old_time(&backup, &path), &|| fs::rename(&backup, &path).unwrap()];
+    for restore in restores {
+        copy_with_old_time(&path, &backup);
+        fs::write(&journal, "{\"filename\":\"new\",\"status\":\"processed\"}\n").unwrap();
+        assert_eq!(StateFile::load(&path).unwrap().get("new"), Some(&Mark::Processed));
+        wait_for_clock(&journal);
+        restore();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), SystemTime::UNIX_EPOCH);
+        let state = StateFile::load(&path).unwrap();
+        assert_eq!((state.get("new"), state.get("8")), (None, Some(&Mark::Processed)));
+    }
+}
+
 #[test]
 fn a_journal_does_not_count_once_the_file_is_edited_or_removed_after_it() {
     let (folder, path) = written(&large(3 << 20));
@@ -278,10 +314,9 @@ fn a_journal_does_not_count_once_the_file_is_edited_or_removed_after_it() {
     let lines = "{\"filename\":\"new\",\"status\":\"processed\",\"rows\":5}\n{\"filename\":\"7\",\"status\":\"failed\"}\n";
     fs::write(&journal, lines).unwrap();
     assert_eq!(StateFile::load(&path).unwrap().get("new"), Some(&Mark::Processed));
-    // Without `7`, as `jq` removes it; at a time that the clock of the file system tells apart.
-    let later = fs::metadata(&journal).unwrap().modified().unwrap() + Duration::from_millis(10);
+    // Without `7`, as `jq` removes it.
+    wait_for_clock(&journal);
     fs::write(&path, large(3 << 20).replace("x/7\"", "x/other\"")).unwrap();
-    File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
     let mut state = StateFile::load(&path).unwrap();
     assert_eq!((state.get("new"), state.get("7"), state.get("8")), (None, None, Some(&Mark::Processed)));
     assert_eq!(state.done().0.rows, 0);

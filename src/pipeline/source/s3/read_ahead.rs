@@ -45,6 +45,12 @@ pub struct Download {
 }
 
 impl Download {
+    /// Creates a download of these bytes.
+    #[cfg(test)]
+    pub fn of(bytes: Vec<u8>, alone: Option<archive::Room>) -> Self {
+        Self { bytes, alone, _room: Room::new(0, unbounded().0, Arc::default()) }
+    }
+
     /// Returns the bytes of the archive's file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
