@@ -72,7 +72,9 @@ impl StateFile {
         let path = resolve_links(path)?;
         let state = match Self::read(&path, &path) {
             Ok(state) => state,
-            Err(error) => Self::read_copy(&path, &error).ok_or_else(|| unreadable(&path, &error))?,
+            Err(error) => {
+                Self::read_copy(&path, &error).ok_or_else(|| unreadable(&path, &error, &error.to_string()))?
+            }
         };
         state.with_journal()
     }
@@ -161,10 +163,9 @@ impl StateFile {
     fn with_journal(mut self) -> Result<Self, Failure> {
         let is_outdated = self.journal.is_outdated();
         let mut ignored = 0;
-        let left = self
-            .journal
-            .left()
-            .map_err(|error| unreadable(&files::beside(&self.path, files::JOURNAL), &error))?;
+        let left = self.journal.left().map_err(|error| {
+            unreadable(&self.path, &error, &format!("its journal, beside it, cannot be read: {error}"))
+        })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let sums = if is_outdated { &mut Sums::new() } else { &mut self.sums };
             let (name, mark, stamp) = StateEntry::read(line, sums).map_err(|why| {
@@ -328,12 +329,12 @@ fn unusable(path: &Path, what: &str) -> Failure {
 
 /// Returns the failure of reading the state file or its journal. An error of the system may pass, and a scheduler may try
 /// again then.
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
+fn unreadable(path: &Path, error: &io::Error, why: &str) -> Failure {
     if files::may_pass(error) {
         let what = files::ONCE_IT_PASSES;
-        return Failure::run(format!("the state file {} cannot be read: {error}; {what}", path.display()));
+        return Failure::run(format!("the state file {} cannot be read: {why}; {what}", path.display()));
     }
-    unusable(path, &error.to_string())
+    unusable(path, why)
 }
 
 /// Whether a file begins like a JSON object. Rewinds the file.
