@@ -55,7 +55,7 @@ class OfShards(fleet.Fleet):
                 name = (place / "comm").read_text().strip()
             except (OSError, UnicodeDecodeError):
                 continue
-            if name == "megastream_inge" and settings.get("SPOOL_STATE_FILE", "").startswith(str(self.state)):
+            if name == Path(fleet.binary()).name[:15] and settings.get("SPOOL_STATE_FILE", "").startswith(str(self.state)):
                 found[int(settings["SHARD"].split("/")[0])] = int(place.name)
         return found
 
