@@ -8,7 +8,7 @@ use super::{Archives, Output, Source, Task};
 use crate::cli::Entry;
 use crate::cli::entries;
 use crate::exit::Failure;
-use crate::files::{ONCE_IT_PASSES, STATE_FILE_SUFFIXES, beside, folder_of, may_pass, real_path};
+use crate::files::{STATE_FILE_SUFFIXES, beside, failure_that_may_pass, folder_of, real_path};
 use crate::model::has_archive_suffix;
 
 /// A file that a run writes, or the file of `--replay`, which must not change.
@@ -66,15 +66,14 @@ impl Task {
             let folder = folder_of(path);
             match fs::metadata(folder) {
                 Ok(metadata) if metadata.is_dir() => {}
-                Err(error) if may_pass(&error) => {
-                    let (setting, folder) = (setting.full_name(), folder.display());
-                    return Err(Failure::run(format!(
-                        "the folder {folder}, of {setting}, cannot be read: {error}; {ONCE_IT_PASSES}"
-                    )));
-                }
                 // A folder that this user may not see is not missing.
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return wrong(format!("but the folder {} cannot be read: {error}", folder.display()));
+                    let (name, shown) = (setting.full_name(), folder.display());
+                    let text = format!("the folder {shown}, of {name}, cannot be read: {error}");
+                    return match failure_that_may_pass(&error, &text) {
+                        Some(failure) => Err(failure),
+                        None => wrong(format!("but the folder {shown} cannot be read: {error}")),
+                    };
                 }
                 _ => return wrong(format!("but there is no folder {}: create it", folder.display())),
             }

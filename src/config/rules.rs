@@ -8,7 +8,7 @@ use crate::cli::Cli;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::files::{ONCE_IT_PASSES, may_pass};
+use crate::files::failure_that_may_pass;
 
 /// Refuses flags that contradict each other.
 pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
@@ -138,10 +138,10 @@ pub(super) fn check_exists(name: &str, path: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(Failure::usage(format!("{name} names {path:?}, which does not exist")))
         }
-        Err(error) if may_pass(&error) => Err(Failure::run(format!(
-            "{name} names {path:?}, which cannot be read: {error}; {ONCE_IT_PASSES}"
-        ))),
-        Err(error) => Err(Failure::usage(format!("{name} names {path:?}, which cannot be read: {error}"))),
+        Err(error) => {
+            let text = format!("{name} names {path:?}, which cannot be read: {error}");
+            Err(failure_that_may_pass(&error, &text).unwrap_or_else(|| Failure::usage(text)))
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::exit::Failure;
+
 mod replace;
 
 pub use replace::*;
@@ -80,7 +82,7 @@ pub fn check(path: &Path) -> io::Result<()> {
 
 /// Whether an error may pass without a change of the settings: a disk or file server is away, or the system has run out
 /// of something. A path that leads nowhere, or that this user may not use, stays as it is until somebody acts.
-pub fn may_pass(error: &io::Error) -> bool {
+fn may_pass(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
     let of_system = error.raw_os_error().filter(|errno| *errno != Errno::LOOP.raw_os_error());
     of_system.is_some()
@@ -90,8 +92,11 @@ pub fn may_pass(error: &io::Error) -> bool {
         )
 }
 
-/// The advice about an error that [`may_pass`].
-pub const ONCE_IT_PASSES: &str = "run again once its disk or file server answers";
+/// Returns the failure for an error that may pass, so that a scheduler tries again; None: the error stays until somebody
+/// acts. `text` says what cannot be read, and why.
+pub fn failure_that_may_pass(error: &io::Error, text: &str) -> Option<Failure> {
+    may_pass(error).then(|| Failure::run(format!("{text}; run again once its disk or file server answers")))
+}
 
 /// Suffix of the lock beside the state file, which keeps a second process out.
 pub const LOCK: &str = ".lock";

@@ -330,11 +330,8 @@ fn unusable(path: &Path, what: &str) -> Failure {
 /// Returns the failure of reading the state file or its journal. An error of the system may pass, and a scheduler may try
 /// again then.
 fn unreadable(path: &Path, error: &io::Error, why: &str) -> Failure {
-    if files::may_pass(error) {
-        let what = files::ONCE_IT_PASSES;
-        return Failure::run(format!("the state file {} cannot be read: {why}; {what}", path.display()));
-    }
-    unusable(path, why)
+    let text = format!("the state file {} cannot be read: {why}", path.display());
+    files::failure_that_may_pass(error, &text).unwrap_or_else(|| unusable(path, why))
 }
 
 /// Whether a file begins like a JSON object. Rewinds the file.

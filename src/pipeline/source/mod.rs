@@ -11,7 +11,7 @@ use super::admission::Admission;
 use super::archive::ArchiveError;
 use crate::config;
 use crate::exit::Failure;
-use crate::files::{ONCE_IT_PASSES, may_pass};
+use crate::files::failure_that_may_pass;
 use crate::model::Archive;
 use crate::shutdown::Stop;
 
@@ -164,11 +164,13 @@ fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> 
         .map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
     select! {
         recv(finding) -> found => match found {
-            Ok(found) => found.map_err(|error| match &error {
-                SourceError::Unreadable { error: why, .. } if may_pass(why) => {
-                    Failure::run(format!("{error}; {ONCE_IT_PASSES}"))
-                }
-                _ => Failure::usage(error.to_string()),
+            Ok(found) => found.map_err(|error| {
+                let text = error.to_string();
+                let may_pass = match &error {
+                    SourceError::Unreadable { error, .. } => failure_that_may_pass(error, &text),
+                    _ => None,
+                };
+                may_pass.unwrap_or_else(|| Failure::usage(text))
             }),
             Err(_) => Err(Failure::run("an internal error ended the listing (please report it)")),
         },

@@ -29,11 +29,8 @@ pub(super) fn path(state_file: &Path) -> PathBuf {
 /// Reads the record. A missing file is an empty record.
 pub(super) fn read(path: &Path) -> Result<Record, Failure> {
     let text = files::if_exists(files::read(path)).map_err(|error| {
-        if files::may_pass(&error) {
-            Failure::run(format!("{} cannot be read: {error}; {}", path.display(), files::ONCE_IT_PASSES))
-        } else {
-            unusable(path, &error)
-        }
+        let text = format!("{} cannot be read: {error}", path.display());
+        files::failure_that_may_pass(&error, &text).unwrap_or_else(|| unusable(path, &error))
     })?;
     let Some(text) = text else { return Ok(Record::new()) };
     serde_json::from_slice(&text).map_err(|error| unusable(path, &error))
