@@ -1,6 +1,6 @@
 //! Flushes confirmed documents to disk on servers that may confirm before they sync.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply};
@@ -33,10 +33,9 @@ pub(super) fn forbidden(client: &Client, names: &str) -> String {
     let product = client.product();
     format!(
         "{names} may confirm writes before they are on disk (index.translog.durability is async, or the server does not \
-         show it), so the run must flush before it marks archives, but it may not flush: grant {} {}, or set the \
+         show it), so the run must flush before it marks archives, but it may not flush: {}, or set the \
          durability to request and let this run see the settings ({})",
-        product.grantee(),
-        product.privilege("maintenance"),
+        product.grant("maintenance"),
         product.privilege("view_index_metadata"),
     )
 }
@@ -49,16 +48,7 @@ pub(super) fn is_serverless(reply: &Reply) -> bool {
 }
 
 fn all_shards_flushed(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Flushed {
-        #[serde(rename = "_shards")]
-        shards: Shards,
-    }
-    #[derive(Deserialize)]
-    struct Shards {
-        failed: u64,
-    }
-    serde_json::from_slice::<Flushed>(body).is_ok_and(|flushed| flushed.shards.failed == 0)
+    serde_json::from_slice::<Value>(body).is_ok_and(|body| body["_shards"]["failed"] == 0)
 }
 
 #[cfg(test)]

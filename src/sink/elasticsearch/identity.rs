@@ -42,8 +42,7 @@ pub fn ask(client: &Client) -> Vec<Check> {
 }
 
 fn judge_product(reply: &Reply) -> Check {
-    let root = (reply.status == 200).then(|| serde_json::from_slice::<Root>(&reply.body).ok()).flatten();
-    let Some(Root { version: Version { number, distribution } }) = root else {
+    let Some(Root { version: Version { number, distribution } }) = reply.json() else {
         return Check::ok(
             "product",
             "the server does not show its product and version to this run (that needs the cluster privilege \

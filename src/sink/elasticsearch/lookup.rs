@@ -112,7 +112,7 @@ pub(super) fn parse(
     reply: &Reply,
 ) -> Result<Option<Indices>, PreflightError> {
     match reply.status {
-        404 if reply.error_type() == "index_not_found_exception" => Ok(None),
+        _ if reply.is_of_missing_index() => Ok(None),
         200..=299 if reply.body.is_empty() => Ok(Some(Indices::new())),
         200..=299 => match serde_json::from_slice(&reply.body) {
             Ok(indices) => Ok(Some(indices)),
@@ -138,9 +138,8 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
         indices: Vec<String>,
     }
     let reply = answer(client, client.get(&format!("/_resolve/index/{name}")))?;
-    let resolved: Option<Resolved> = serde_json::from_slice(&reply.body).ok().filter(|_| reply.status == 200);
-    let mut indices: Vec<String> =
-        resolved.into_iter().flat_map(|resolved| resolved.aliases).flat_map(|alias| alias.indices).collect();
+    let aliases = reply.json::<Resolved>().into_iter().flat_map(|resolved| resolved.aliases);
+    let mut indices: Vec<String> = aliases.flat_map(|alias| alias.indices).collect();
     // A key that covers only the alias can read a single index only through the alias.
     if indices.len() < 2 {
         indices = vec![name.to_owned()];

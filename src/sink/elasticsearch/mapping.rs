@@ -149,13 +149,10 @@ pub(super) fn try_to_create(
 }
 
 fn not_allowed(client: &Client, plan: &Plan, reply: &Reply) -> Check {
-    let product = client.product();
     let (index, alias) = (&plan.index, plan.alias);
     let text = format!(
-        "this run may not create {index} with the alias {alias}: grant {} {} on {index} and {alias}, or \
-         create them by hand ({})",
-        product.grantee(),
-        product.privilege("manage"),
+        "this run may not create {index} with the alias {alias}: {} on {index} and {alias}, or create them by hand ({})",
+        client.product().grant("manage"),
         reply.reason()
     );
     Check::failed("privileges", text)

@@ -17,15 +17,15 @@ pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values
     struct Index {
         settings: Value,
     }
-    let indices: Option<BTreeMap<String, Index>> = match reply.status {
-        // A missing index needs nothing restored. Only this error proves that it is missing; a proxy's page does not.
-        404 if reply.error_type() == "index_not_found_exception" => return Ok(None),
+    match reply.status {
+        // A missing index needs nothing restored.
+        _ if reply.is_of_missing_index() => return Ok(None),
         403 => return Err(not_allowed(index, reply)),
-        200 => serde_json::from_slice(&reply.body).ok(),
-        _ => None,
-    };
-    let mut indices = indices
-        .filter(|indices| !indices.is_empty())
+        _ => {}
+    }
+    let mut indices = reply
+        .json()
+        .filter(|indices: &BTreeMap<String, Index>| !indices.is_empty())
         .ok_or_else(|| PreflightError::unexpected(NAME, &format!("GET /{index}/_settings"), reply))?;
     Ok(indices.remove(index).map(|index| flatten(&index.settings)))
 }
@@ -36,14 +36,8 @@ pub(super) fn gone(index: &str) -> PreflightError {
 
 /// Checks that an update of settings is in force.
 pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightError> {
-    #[derive(Deserialize)]
-    struct Update {
-        acknowledged: bool,
-    }
     match reply.status {
-        200 if serde_json::from_slice::<Update>(&reply.body).is_ok_and(|update| update.acknowledged) => {
-            Ok(())
-        }
+        200 if reply.json::<Value>().is_some_and(|update| update["acknowledged"] == true) => Ok(()),
         200 => Err(PreflightError::unavailable(format!("the settings of {index} are not in force yet"))),
         403 => Err(not_allowed(index, reply)),
         _ if is_serverless(reply) => Err(PreflightError::refused(

@@ -19,12 +19,10 @@ pub(super) fn refuse_several(client: &Client, name: &'static str) -> Result<(), 
     if !reason.is_some_and(|reason| reason.contains("has more than one ind")) {
         return Ok(());
     }
-    let product = client.product();
     let text = format!(
         "{name} is an alias of several indices, and the server does not show them to this run, so deletes would reach \
-         only one of them: grant {} {}",
-        product.grantee(),
-        product.privilege("view_index_metadata")
+         only one of them: {}",
+        client.product().grant("view_index_metadata")
     );
     Err(PreflightError::refused(name, text))
 }

@@ -50,8 +50,7 @@ fn has_no_security(reply: &Reply) -> bool {
 
 /// Parses the reply. A server without Elasticsearch's security, or a proxy, may answer anything.
 fn parse(reply: &Reply) -> Grants {
-    let grants = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
-    grants.unwrap_or_default()
+    reply.json().unwrap_or_default()
 }
 
 impl Grants {

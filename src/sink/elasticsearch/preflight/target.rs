@@ -188,23 +188,19 @@ fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     };
     let text = format!(
         "this server does not show this key whether {name} exists and has the right mapping; the run \
-         assumes so: make sure of that, or grant {} {}",
-        product.grantee(),
-        product.privilege("view_index_metadata")
+         assumes so: make sure of that, or {}",
+        product.grant("view_index_metadata")
     );
     (target, vec![Check::warning(name, text)])
 }
 
 fn not_shown(what: &'static str, index: &str, product: Product) -> Check {
-    Check::warning(
-        what,
-        format!(
-            "this server does not show the {what} of {index}, which counts as the worst case: make sure \
-             that it is as documented, or grant {} {}",
-            product.grantee(),
-            product.privilege("view_index_metadata")
-        ),
-    )
+    let text = format!(
+        "this server does not show the {what} of {index}, which counts as the worst case: make sure that it is as \
+         documented, or {}",
+        product.grant("view_index_metadata")
+    );
+    Check::warning(what, text)
 }
 
 fn missing(name: &'static str) -> PreflightError {
