@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config;
 use crate::exit::Failure;
 use crate::model::{Generation, Names, Senders};
-use crate::observe::finding::{Check, Status};
+use crate::observe::finding::Status;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
@@ -29,8 +29,6 @@ pub struct Server {
     pub throttle: Arc<Throttle>,
     /// The indices behind the names.
     pub targets: LiveTargets,
-    /// Checks of the preflight, in order.
-    pub checks: Vec<Check>,
     /// Name of the one index or alias that posts are written to, if its vectors are all `dense_vector`; None: they are
     /// not.
     pub dense_vectors: Option<String>,
@@ -85,7 +83,6 @@ impl Server {
             client,
             throttle,
             targets: LiveTargets::new(targets),
-            checks,
             dense_vectors,
             names: needs.names,
             pipeline: needs.pipeline,
