@@ -196,24 +196,20 @@ pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError 
 /// Creates an index together with its alias in one step. Returns false if another process was faster.
 fn create(client: &Client, plan: &Plan) -> Result<bool, PreflightError> {
     let (reply, _) = plan.ask(client, |_| ())?;
-    match judge_created(client, plan, &reply)? {
-        Created::Now => Ok(true),
-        // The other process created index and alias together. Without the alias, the index is something else.
-        Created::Before if exists(client, plan.alias)? => Ok(false),
-        Created::Before => Err(without_alias(plan.alias, &plan.index)),
+    let is_new = judge_created(client, plan, &reply)?;
+    // Another process created index and alias together. Without the alias, the index is something else.
+    if is_new || exists(client, plan.alias)? {
+        Ok(is_new)
+    } else {
+        Err(without_alias(plan.alias, &plan.index))
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Created {
-    Now,
-    Before,
-}
-
-fn judge_created(client: &Client, plan: &Plan, reply: &Reply) -> Result<Created, PreflightError> {
+/// Returns whether the index was created; false: it already exists.
+fn judge_created(client: &Client, plan: &Plan, reply: &Reply) -> Result<bool, PreflightError> {
     match (reply.status, reply.error_type().as_str()) {
-        (200, _) => Ok(Created::Now),
-        (400, "resource_already_exists_exception") => Ok(Created::Before),
+        (200, _) => Ok(true),
+        (400, "resource_already_exists_exception") => Ok(false),
         (403, _) => Err(PreflightError::Refused(vec![not_allowed(client, plan, reply)])),
         _ => Err(PreflightError::unexpected(plan.alias, &format!("PUT {}", plan.path()), reply)),
     }
