@@ -10,7 +10,7 @@ use crate::observe::finding::Status;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::answer::{PreflightError, pages_as_outages};
+use crate::sink::elasticsearch::answer::{NoAnswer, pages_as_outages};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;
 use crate::sink::elasticsearch::live_targets::LiveTargets;
@@ -125,7 +125,7 @@ impl Server {
     /// Returns a failure if a name can no longer be written to.
     pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
         match self.targets.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
-            Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
+            Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -164,7 +164,7 @@ impl PreflightRequests<'_> {
     /// Asks until Elasticsearch itself answers.
     fn ask<T: Send + 'static>(
         &self,
-        ask: impl Fn(&Client) -> Result<T, PreflightError> + Clone + Send + 'static,
+        ask: impl Fn(&Client) -> Result<T, NoAnswer> + Clone + Send + 'static,
     ) -> Result<T, Failure> {
         let outages = Retries::new(self.stop, policy(self.budget));
         let Some(page_budget) = self.page_budget else {
@@ -180,7 +180,7 @@ impl PreflightRequests<'_> {
             let asked = retry_until_stopped(&outages, move |limit| {
                 let client = client.within(limit).recording_pages();
                 match (ask(&client), client.page()) {
-                    (Err(refused @ PreflightError::Refused(_)), Some(page)) => {
+                    (Err(refused @ NoAnswer::Refused(_)), Some(page)) => {
                         Ok(Err(format!("{}; {refused}", foreign_answer(&page))))
                     }
                     (Ok(_), Some(page)) if doubts_answers => Ok(Err(foreign_answer(&page))),
