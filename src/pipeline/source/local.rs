@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use rustix::io::Errno;
@@ -190,8 +191,22 @@ fn real_path(real_folder: &Path, entry: &fs::DirEntry) -> io::Result<PathBuf> {
 
 /// Whether an archive's file has changed since it was found.
 pub fn has_changed(archive: &Archive) -> bool {
-    inspect(&archive.path)
-        .is_ok_and(|now| (now.bytes, now.modified_ns) != (archive.bytes, archive.modified_ns))
+    inspect(&archive.path).is_ok_and(|now| state_of(&now) != state_of(archive))
+}
+
+/// Returns the archive with the size and time that its file has now. A mark made from it is of the content that is read.
+pub fn as_it_is_now(archive: Arc<Archive>) -> Arc<Archive> {
+    match inspect(&archive.path) {
+        Ok(now) if state_of(&now) != state_of(&archive) => {
+            Arc::new(Archive { bytes: now.bytes, modified_ns: now.modified_ns, ..(*archive).clone() })
+        }
+        _ => archive,
+    }
+}
+
+/// What shows a change of a file: its size and modification time.
+fn state_of(archive: &Archive) -> (u64, i128) {
+    (archive.bytes, archive.modified_ns)
 }
 
 /// The archive at `path`, or why there is none.

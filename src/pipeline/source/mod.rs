@@ -20,7 +20,7 @@ pub(crate) mod s3;
 mod seen;
 pub mod settling;
 
-pub use self::local::{Discovery, LeftOut, SourceError, discover, has_changed};
+pub use self::local::{Discovery, LeftOut, SourceError, as_it_is_now, discover, has_changed};
 pub use self::s3::{Bucket, Download};
 
 /// Where archives come from.
