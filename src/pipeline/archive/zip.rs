@@ -93,15 +93,16 @@ impl<'a> Packed<'a> {
     /// Finds the database in a zip. Also returns its declared length.
     fn in_zip(file: &'a [u8], limits: &ArchiveLimits) -> Result<(Self, u64), ArchiveError> {
         let entries = Entries::of(Cursor::new(file), limits);
-        let Entries { mut databases, logs } = entries.map_err(|error| by_beginning(error, file))?;
+        let Entries { mut databases, logs, other } = entries.map_err(|error| by_beginning(error, file))?;
         if databases.len() > 1 {
             databases = databases_among(file, databases)?;
         }
-        let Some(entry) = databases.first() else { return Err(broken("the zip has no .db entry")) };
+        let Some(entry) = databases.first() else {
+            let other = other.map(|name| format!(", but {:?}", shown(&name))).unwrap_or_default();
+            return Err(broken(format!("the zip has no .db entry{other}")));
+        };
         if let Some(log) = logs.first() {
-            // A name in a zip may have 64 KB.
-            let name: String = String::from_utf8_lossy(log).chars().take(MAX_NAME_CHARS).collect();
-            return Err(changes_beside("the zip holds", &name));
+            return Err(changes_beside("the zip holds", &shown(log)));
         }
         Ok((Self::of_entry(file, entry)?, entry.size()))
     }
@@ -249,6 +250,13 @@ struct Entries {
     databases: Vec<ZipFileEntry<'static>>,
     /// Names of their non-empty logs.
     logs: Vec<Vec<u8>>,
+    /// The name of the first other file.
+    other: Option<Vec<u8>>,
+}
+
+/// Cuts the name of an entry for a message: it may have 64 KB.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(MAX_NAME_CHARS).collect()
 }
 
 impl Entries {
@@ -270,6 +278,8 @@ impl Entries {
                 entries.databases.push(entry);
             } else if entry.size() > 0 && is_log(&name) {
                 entries.logs.push(entry.name_raw().to_vec());
+            } else if entries.other.is_none() && !name.ends_with(b"/") {
+                entries.other = Some(entry.name_raw().to_vec());
             }
         }
         Ok(entries)

@@ -57,6 +57,8 @@ pub(super) fn by_beginning(error: ArchiveError, file: &[u8]) -> ArchiveError {
         format!("it is {format}: zip the database itself")
     } else if beginning.starts_with(FIRST_ENTRY) && defect.contains("EOCD") {
         "its end is missing: if a copy was interrupted, copy it again".to_owned()
+    } else if beginning.iter().all(|byte| *byte == 0) {
+        "it begins with zeros: if a copy was interrupted, copy it again".to_owned()
     } else if beginning.iter().all(is_text) {
         let text = String::from_utf8_lossy(beginning);
         format!("it is a text that begins with {text:?}: get the archive again")

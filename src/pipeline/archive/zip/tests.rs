@@ -153,6 +153,7 @@ fn an_invalid_zip_is_described_by_its_beginning() {
             "it is a text that begins with \"<html>\\n503 Service Unavailable\"",
         ),
         (&file[..file.len() - 30], "its end is missing"),
+        (&[0; 5_000], "it begins with zeros"),
     ] {
         assert_broken(unpack(file), words);
         // As for a file on disk, of which only a part is read.
