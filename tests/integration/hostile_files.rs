@@ -140,6 +140,14 @@ fn a_pipe_for_credentials_is_refused_without_waiting() {
 }
 
 #[test]
+fn a_summary_to_a_pipe_without_a_reader_does_not_hang() {
+    let env = TestEnv::with_archives(&[good()]);
+    make_fifo(&env.path("fifo"));
+    let run = env.ingest().without("SUMMARY_JSON").args(&["--dry-run", "--summary-json", "fifo"]).run();
+    run.exits(1).says("--summary-json (SUMMARY_JSON) cannot be written: nobody reads the pipe");
+}
+
+#[test]
 fn a_signal_ends_the_wait_for_a_reader_of_the_output() {
     let env = TestEnv::with_archives(&[good()]);
     make_fifo(&env.path("fifo"));
