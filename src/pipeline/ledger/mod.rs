@@ -323,9 +323,8 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
         ErrorKind::NotFound => "create its folder",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "free the disk",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "make it and its folder writable",
-        _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
-            "raise the limit of open files (ulimit -n)"
-        }
+        _ if is(error, &[Errno::MFILE]) => "raise the limit of open files (ulimit -n)",
+        _ if is(error, &[Errno::IO, Errno::STALE]) => "check its disk or file server",
         // Not of the system, but of this program: see `Text::write`.
         ErrorKind::Other => "edit it only while no run uses it",
         _ => "free the disk or make its folder writable",
@@ -335,6 +334,10 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
          are loaded again, nothing is lost",
         path.display()
     ))
+}
+
+fn is(error: &io::Error, errnos: &[Errno]) -> bool {
+    errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 #[cfg(test)]

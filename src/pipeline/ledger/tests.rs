@@ -216,8 +216,13 @@ fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
         assert!(message.starts_with("the state file a/b cannot be written: "), "{message}");
         assert!(message.contains(what_to_do), "{message}");
     }
-    let message = cannot_write("the state file", Path::new("a/b"), &Errno::MFILE.into()).message;
-    assert!(message.contains("raise the limit of open files (ulimit -n)"), "{message}");
+    for (errno, what_to_do) in [
+        (Errno::MFILE, "raise the limit of open files (ulimit -n)"),
+        (Errno::IO, "check its disk or file server"),
+    ] {
+        let message = cannot_write("the state file", Path::new("a/b"), &errno.into()).message;
+        assert!(message.contains(what_to_do), "{message}");
+    }
 }
 
 /// An archive whose one row is refused by the server.
