@@ -102,6 +102,24 @@ fn odd_keys_harm_no_other_archive() {
 }
 
 #[test]
+fn a_key_that_the_server_signs_in_another_way_harms_no_other_archive() {
+    for odd in ["in/a b_20251217_000000.db.zip", "in//a_20251217_000000.db.zip"] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.put(odd, archives[0].zip());
+        let is_plain = |request: &Request| is_object(request) && request.path.contains("mega_jetstream");
+        s3.fail(
+            move |request| is_object(request) && !is_plain(request),
+            0,
+            usize::MAX,
+            Fault::Reply(error(403, "SignatureDoesNotMatch")),
+        );
+        let run = ingest(&env, &s3).run().exits(1).says("signs this key in another way: rename it");
+        run.counts(&[("archives.processed", 3), ("archives.pending", 1)]);
+    }
+}
+
+#[test]
 fn keys_that_xml_cannot_hold_are_listed_url_encoded() {
     // The listing of a server in Go, and the same with `encoding-type=url`.
     for (encoded, confirms) in
