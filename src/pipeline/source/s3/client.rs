@@ -139,9 +139,11 @@ impl Shared {
             Err(error @ (GetError::Credentials(_) | GetError::Denied(_))) => error,
             done => return done,
         };
-        match provider.renew_refused(&credentials)? {
-            Some(others) => self.ask(wanted, Some(&others)),
-            None => Err(error),
+        let is_certain = matches!(error, GetError::Credentials(_));
+        match provider.renew_refused(&credentials, is_certain) {
+            Ok(Some(others)) => self.ask(wanted, Some(&others)),
+            Err(failed) if is_certain => Err(failed.into()),
+            Ok(None) | Err(_) => Err(error),
         }
     }
 
