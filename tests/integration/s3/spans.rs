@@ -96,6 +96,15 @@ fn a_server_that_ignores_delimiters_is_asked_for_all_pages() {
 }
 
 #[test]
+fn a_server_that_ignores_start_after_is_asked_for_all_pages() {
+    let (env, s3) = a_year("mega_jetstream_");
+    s3.ignore_start_after();
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+    assert_eq!(names.len(), 3);
+    assert!((100..120).contains(&requests), "{requests}");
+}
+
+#[test]
 fn only_archives_within_the_time_span_are_downloaded() {
     let archives = archives();
     let (env, s3) = with(&archives);

@@ -52,6 +52,8 @@ pub(super) fn list(
     let mut pages = Pages::default();
     let mut lead = None;
     let mut is_first = true;
+    // The key behind which the listing continues.
+    let mut behind: Option<String> = None;
     let mut length = Length::begin(Instant::now());
     loop {
         // Checked here, since a listing of fast pages never waits.
@@ -72,6 +74,10 @@ pub(super) fn list(
         if std::mem::take(&mut is_first) && page.next.is_some() && settings.span != Span::ALL {
             lead = lead_of_all(client, settings, &page, &mut found, stop);
         }
+        if behind.take().is_some_and(|behind| page.keys.first().is_some_and(|first| first.key <= behind)) {
+            log::debug!("the server of {bucket} does not support start-after");
+            lead = None;
+        }
         let leap = lead.as_ref().map_or(Leap::NextPage, |lead| lead.leap(settings.span, &page));
         length.add(&page);
         if let Some(so_far) = length.line_if_due(Instant::now()) {
@@ -82,7 +88,8 @@ pub(super) fn list(
             (None, _) | (_, Leap::End) => break,
             (Some(_), Leap::After(key)) => {
                 log::debug!("the listing of {bucket} continues after {key:?}");
-                pages.skip_to(key);
+                pages.skip_to(key.clone());
+                behind = Some(key);
             }
             (Some(token), Leap::NextPage) => {
                 pages.continue_with(token).map_err(|error| cannot_list(bucket, error))?;
