@@ -211,6 +211,27 @@ fn a_folder_missing_for_a_while_does_not_end_the_run() {
 }
 
 #[test]
+fn a_folder_that_is_away_does_not_hold_up_the_others() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all[..1]);
+    fs::create_dir(env.path("second")).unwrap();
+    let running = spool(&env).args(&["archives", "second"]).start();
+    env.wait_for_processed(&all[..1]);
+    fs::rename(env.path("second"), env.path("away")).unwrap();
+    env.add(&all[1..2]);
+    env.wait_for_processed(&all[..2]);
+    wait_for_log(&running, "cannot be read for now");
+    all[2].write(&env.path("away"));
+    fs::rename(env.path("away"), env.path("second")).unwrap();
+    env.wait_for_processed(&all);
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    let told = run.stderr.matches("cannot be read for now").count();
+    run.check(told == 1, "it is reported once");
+    assert_holds(&env.fake, &all);
+}
+
+#[test]
 fn a_folder_that_never_existed_ends_the_run() {
     let env = TestEnv::new();
     spool(&env).var("LOCAL_SQLITE_DB_PATH", "elsewhere").run().exits(2).says("elsewhere");
