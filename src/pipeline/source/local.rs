@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use rustix::io::Errno;
@@ -69,39 +70,71 @@ impl LeftOut {
 ///
 /// Opens no file. Ignores metadata files of macOS (`._*`). Follows symbolic links to files. A file that is reached
 /// several times is one archive. Entries that cannot be archives are left out with a reason, and so are different files
-/// of the same name.
+/// of the same name. A run that `spools` leaves a path out that cannot be read for now, as long as it can read another.
 ///
 /// # Errors
 ///
 /// Fails if one of the `paths` themselves cannot be read or is not an archive.
-pub fn discover(paths: &[PathBuf]) -> Result<Discovery, Failure> {
+pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, Failure> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
     let mut seen = Seen::default();
+    let mut away = Vec::new();
     for path in paths {
-        let unreadable = |error: io::Error| {
-            let text = format!("{} cannot be read: {error}", path.display());
-            failure_that_may_pass(&error, &text).unwrap_or_else(|| Failure::usage(text))
-        };
-        if fs::metadata(path).map_err(unreadable)?.is_dir() {
-            list_folder(path, &mut found, &mut left_out, &mut seen).map_err(unreadable)?;
-        } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
-            left_out.push(LeftOut::new(
-                path,
-                "macOS writes such files beside the real ones on other file systems",
-            ));
-        } else {
-            let real = fs::canonicalize(path).map_err(unreadable)?;
-            let not_an_archive = |why: LeftOut| {
-                Failure::usage(format!("{} is not an archive: {}", path.display(), why.reason))
-            };
-            found.push(Candidate { archive: inspect(path).map_err(not_an_archive)?, real });
+        let before = found.len();
+        match look_at(path, &mut found, &mut left_out, &mut seen) {
+            Ok(None) => {}
+            Ok(Some(LeftOut { reason, .. })) => {
+                return Err(Failure::usage(format!("{} is not an archive: {reason}", path.display())));
+            }
+            Err(error) if spools => {
+                found.truncate(before);
+                away.push((path, error));
+            }
+            Err(error) => return Err(unreadable(path, &error)),
         }
+    }
+    // The other paths do not wait for one whose disk or file server is away.
+    if away.len() == paths.len()
+        && let Some((path, error)) = away.pop()
+    {
+        return Err(unreadable(path, &error));
+    }
+    for (path, error) in away {
+        let reason = format!("it cannot be read for now: {error}; the next look tries again");
+        left_out.push(LeftOut { is_for_now: true, ..LeftOut::new(path, reason) });
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
     let archives = without_repetitions(found, &mut left_out);
     let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.message(paths));
     Ok(Discovery { archives, left_out, nothing })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let text = format!("{} cannot be read: {error}", path.display());
+    failure_that_may_pass(error, &text).unwrap_or_else(|| Failure::usage(text))
+}
+
+/// Adds the archives at one of the paths. Returns why it is left out if it is a file that is not an archive.
+fn look_at(
+    path: &Path,
+    found: &mut Vec<Candidate>,
+    left_out: &mut Vec<LeftOut>,
+    seen: &mut Seen,
+) -> io::Result<Option<LeftOut>> {
+    if fs::metadata(path)?.is_dir() {
+        list_folder(path, found, left_out, seen)?;
+    } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
+        left_out
+            .push(LeftOut::new(path, "macOS writes such files beside the real ones on other file systems"));
+    } else {
+        let real = fs::canonicalize(path)?;
+        match inspect(path) {
+            Ok(archive) => found.push(Candidate { archive, real }),
+            Err(why) => return Ok(Some(why)),
+        }
+    }
+    Ok(None)
 }
 
 /// An archive, and its file's path without symbolic links.
@@ -147,8 +180,22 @@ fn real_path(real_folder: &Path, entry: &fs::DirEntry) -> io::Result<PathBuf> {
 
 /// Whether an archive's file has changed since it was found.
 pub fn has_changed(archive: &Archive) -> bool {
-    inspect(&archive.path)
-        .is_ok_and(|now| (now.bytes, now.modified_ns) != (archive.bytes, archive.modified_ns))
+    inspect(&archive.path).is_ok_and(|now| state_of(&now) != state_of(archive))
+}
+
+/// Returns the archive with the size and time that its file has now. A mark made from it is of the content that is read.
+pub fn as_it_is_now(archive: Arc<Archive>) -> Arc<Archive> {
+    match inspect(&archive.path) {
+        Ok(now) if state_of(&now) != state_of(&archive) => {
+            Arc::new(Archive { bytes: now.bytes, modified_ns: now.modified_ns, ..(*archive).clone() })
+        }
+        _ => archive,
+    }
+}
+
+/// What shows a change of a file: its size and modification time.
+fn state_of(archive: &Archive) -> (u64, i128) {
+    (archive.bytes, archive.modified_ns)
 }
 
 /// The archive at `path`, or why there is none.

@@ -18,7 +18,7 @@ pub(crate) mod s3;
 mod seen;
 pub mod settling;
 
-pub use self::local::{Discovery, LeftOut, discover, has_changed};
+pub use self::local::{Discovery, LeftOut, as_it_is_now, discover, has_changed};
 pub use self::s3::{Bucket, Download};
 
 /// Where archives come from.
@@ -97,14 +97,14 @@ impl Source {
         matches!(self, Self::Local(_))
     }
 
-    /// Finds the archives.
+    /// Finds the archives. A run that `spools` goes on if one of several folders cannot be read for now.
     ///
     /// # Errors
     ///
     /// Fails if they cannot be listed, or if the run is to stop.
-    pub fn discover(&self, stop: &Stop) -> Result<Discovery, Failure> {
+    pub fn discover(&self, spools: bool, stop: &Stop) -> Result<Discovery, Failure> {
         match self {
-            Self::Local(paths) => discover_until(paths, stop),
+            Self::Local(paths) => discover_until(paths, spools, stop),
             Self::S3(bucket) => bucket.discover(),
         }
     }
@@ -143,9 +143,9 @@ impl Source {
 
 /// Finds archives among `paths`. If the run is to stop, does not wait for an unresponsive file server: the listing
 /// thread ends with the process.
-fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> {
+fn discover_until(paths: &[PathBuf], spools: bool, stop: &Stop) -> Result<Discovery, Failure> {
     let paths = paths.to_vec();
-    match stop.unless_requested(move || discover(&paths)) {
+    match stop.unless_requested(move || discover(&paths, spools)) {
         Ok(Some(found)) => found,
         Ok(None) => Err(stop.as_failure()),
         Err(error) => Err(Failure::run(format!("cannot start a thread: {error}"))),
