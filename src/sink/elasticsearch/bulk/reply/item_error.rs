@@ -95,8 +95,11 @@ impl ItemError {
         }
     }
 
-    pub(super) fn into_refusal(self) -> Refusal {
+    /// Returns the refusal of an action with this status.
+    pub(super) fn into_refusal(self, status: u16) -> Refusal {
         let error_type = if self.kind.is_empty() { "refused".to_owned() } else { self.kind };
-        Refusal { error_type, reason: self.reason }
+        let reason =
+            if self.reason.is_empty() { format!("status {status}, without a reason") } else { self.reason };
+        Refusal { error_type, reason }
     }
 }
