@@ -82,6 +82,10 @@ fn offer(
         let fields = sent(is_tombstones, needs.names.fields);
         let probe = Probe { client, target, index: found, needs, fields };
         checks.extend(probe.offer());
+        // An alias with routing ignores that of a document.
+        if !settings.pipelines.is_empty() && target.routing.is_none() {
+            checks.extend(probe.offer_to_pipelines());
+        }
         checks.extend(is_base64.then(|| probe::judge_base64(target, probe.offer_base64())));
     } else if is_base64 {
         checks.push(probe::judge_base64(target, None));
@@ -158,6 +162,7 @@ pub(super) fn judge(
         |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
     let unsearchable = indices.iter().filter_map(judge_author).collect();
     let hides_documents = indices.values().filter_map(|found| alias(name, found)).any(Alias::hides_documents);
+    let routing = indices.values().find_map(|found| alias(name, found)?.index_routing.clone());
     let name = name.to_owned();
     let target = Target {
         name,
@@ -169,6 +174,7 @@ pub(super) fn judge(
         dense_vectors,
         unsearchable,
         hides_documents,
+        routing,
     };
     Ok((target, checks))
 }
@@ -185,6 +191,7 @@ fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
         dense_vectors: false,
         unsearchable: Vec::new(),
         hides_documents: false,
+        routing: None,
     };
     let text = format!(
         "this server does not show this key whether {name} exists and has the right mapping; the run \
