@@ -77,6 +77,10 @@ pub enum Item {
     Refused(Refusal),
 }
 
+const LACKS_PRIVILEGE: &str = "this run lacks a privilege";
+
+const GRANT_ALL: &str = "grant it read, index, delete and view_index_metadata on posts and post_tombstones";
+
 /// Judges the status and error of any answer. None: the request was carried out, and its body is to be read.
 pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     if (200..300).contains(&reply.status) {
@@ -92,11 +96,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             "Elasticsearch does not accept the credentials of this run ({})",
             described()
         ))),
-        403 if reply.has_error() => Answer::Stop(refused(format!(
-            "this run lacks a privilege ({}): grant it read, index, delete and view_index_metadata on posts and \
-             post_tombstones",
-            described()
-        ))),
+        403 if reply.has_error() => error.not_allowed(LACKS_PRIVILEGE, GRANT_ALL),
         403 => Answer::Stop(refused(format!(
             "access is denied, but not by Elasticsearch itself ({}): {URL_ADVICE}",
             described()
@@ -218,9 +218,7 @@ fn judge_item(
         }
         _ if error.is_block() => Item::Retry(error.describe()),
         _ if error.means_move() => return Err(Answer::Moved(refused(error.move_message()))),
-        401 | 403 => {
-            return Err(Answer::Stop(refused(format!("this run lacks a privilege ({})", error.describe()))));
-        }
+        401 | 403 => return Err(error.not_allowed(LACKS_PRIVILEGE, GRANT_ALL)),
         400..=499 => Item::Refused(error.into_refusal(result.status)),
         // No server answers with another status. It says neither that the action was carried out nor that it was not.
         status => Item::Retry(format!("status {status}: {}", error.describe())),

@@ -212,9 +212,13 @@ fn a_server_that_refuses_expect_gets_the_request_without_it_from_then_on() {
 }
 
 #[test]
-fn an_unrequested_encoding_is_decoded_or_named() {
+fn an_unrequested_encoding_or_byte_order_mark_is_decoded_or_named() {
     let gzip = gzip(b"{\"a\":1}", 6).unwrap();
-    for (encoding, body, expected) in [("gzip", &gzip[..], Some(&b"{\"a\":1}"[..])), ("br", b"{}", None)] {
+    let read = Some(&b"{\"a\":1}"[..]);
+    let marked = b"\xEF\xBB\xBF{\"a\":1}";
+    for (encoding, body, expected) in
+        [("gzip", &gzip[..], read), ("identity", marked, read), ("br", b"{}", None)]
+    {
         let body = body.to_vec();
         let (url, _server) = server(move |mut stream| {
             read_request(&mut stream);

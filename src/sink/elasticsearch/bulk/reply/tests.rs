@@ -104,6 +104,15 @@ fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
 }
 
 #[test]
+fn a_license_that_does_not_cover_the_index_is_not_told_as_a_missing_privilege() {
+    let error =
+        r#","error":{"type":"security_exception","reason":"current license is non-compliant for [x]"}"#;
+    let body = format!(r#"{{"items":[{}]}}"#, item(403, error));
+    let Err(Answer::Stop(failure)) = judged(body.as_bytes(), Operation::Index, 1) else { panic!("{body}") };
+    assert!(failure.message.contains("renew the license") && !failure.message.contains("privilege"));
+}
+
+#[test]
 fn every_item_reports_the_type_and_reason_of_its_error() {
     for (status, kind) in [
         (429, "es_rejected_execution_exception"),
