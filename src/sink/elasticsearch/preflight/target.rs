@@ -130,7 +130,9 @@ pub(super) fn judge(
         // An alias with routing provides it itself, and refuses any other.
         let is_routed = alias(name, found).is_some_and(|alias| alias.index_routing.is_some());
         let requires_routing = !is_routed && found.mappings.as_ref().is_some_and(fields::requires_routing);
-        let returned = found.mappings.as_ref().map(Returned::of).unwrap_or_default();
+        let returned =
+            found.mappings.as_ref().map(|mappings| Returned::of(mappings, found.settings.as_ref()));
+        let returned = returned.unwrap_or_default();
         let mut member = Member { name: index.clone(), uuid: None, requires_routing, block: None, returned };
         if let Some(set) = &found.settings {
             let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Value::Null));
