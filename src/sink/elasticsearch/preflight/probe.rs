@@ -203,6 +203,10 @@ fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
             400,
             "document_parsing_exception" | "mapper_parsing_exception" | "strict_dynamic_mapping_exception",
         ) => failed(format!("{name} refuses documents as they are sent ({what}): {kind}: {reason}")),
+        (400, _) if reason.contains("index.append_only.enabled") => failed(format!(
+            "{name} accepts no document with an id of its own, because index.append_only.enabled is true ({what}): use \
+             an index without that setting"
+        )),
         (400, _) => Some(Check::warning(
             "document",
             format!("{name} may refuse documents as they are sent ({what}): {kind}: {reason}"),
@@ -270,6 +274,8 @@ mod tests {
     const RENAMED: &str = r#"{"error":{"type":"version_conflict_engine_exception","reason":"[other-megastream_ingest]: version conflict, required seqNo [4611686018427387904], primary term [1]. but no document was found"},"status":409}"#;
     const REFUSED: &str = r#"{"error":{"type":"document_parsing_exception","reason":"[1:6] failed to parse field [d] of type [date] in document with id 'probe'."},"status":400}"#;
     const NO_PIPELINE: &str = r#"{"error":{"type":"illegal_argument_exception","reason":"pipeline with id [missing] does not exist"},"status":400}"#;
+    // Recorded from OpenSearch 3.5.0, shortened.
+    const APPEND_ONLY: &str = r#"{"error":{"type":"validation_exception","reason":"Validation Failed: 1: Operation [INDEX] is not allowed with a custom document id x as setting `index.append_only.enabled` is enabled for this index: posts;"},"status":400}"#;
     const DROPPED: &str = r#"{"_index":"a1","_id":"probe","_version":-3,"result":"noop","_shards":{"total":0,"successful":0,"failed":0},"_seq_no":-2,"_primary_term":0}"#;
 
     #[test]
@@ -279,6 +285,7 @@ mod tests {
             (409, RENAMED, Some(Failed), Some(Failed)),
             (400, REFUSED, Some(Failed), Some(Failed)),
             (400, NO_PIPELINE, Some(Failed), Some(Failed)),
+            (400, APPEND_ONLY, Some(Failed), Some(Failed)),
             (200, DROPPED, Some(Warning), Some(Failed)),
             (400, r#"{"error":{"type":"script_exception","reason":"x"}}"#, Some(Warning), Some(Warning)),
             (403, r#"{"error":{"type":"cluster_block_exception","reason":"x"}}"#, None, None),
