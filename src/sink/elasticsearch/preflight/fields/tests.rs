@@ -117,6 +117,8 @@ fn posts_can_be_searched_by_an_author_that_is_an_indexed_keyword() {
         (json!({"author_did": {"type": "wildcard"}}), None),
         (json!({"author_did": {"type": "keyword", "index": false}}), None),
         (json!({"author_did": {"type": "keyword", "doc_values": false}}), None),
+        (json!({"author_did": {"type": "keyword", "ignore_above": 256}}), None),
+        (json!({"author_did": {"type": "keyword", "ignore_above": 31}}), Some("ignore_above 31")),
         (json!({"author_did": {"type": "keyword", "index": false, "doc_values": false}}), Some("neither")),
         (json!({"author_did": {"type": "text", "fields": {"keyword": {"type": "keyword"}}}}), Some("text")),
         (json!({"author_did": {"properties": {}}}), Some("object")),
