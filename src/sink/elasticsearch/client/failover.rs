@@ -46,7 +46,7 @@ impl Client {
         let mut failed = FailedNodes::default();
         // A page says that its node is wrong only if another node has an answer to the same request.
         let mut pages: Vec<(usize, String)> = Vec::new();
-        for node in self.nodes.order(Instant::now()) {
+        for node in self.nodes.order(ask.sent.is_some(), Instant::now()) {
             if !self.is_usable(node) {
                 failed.skipped(self.nodes.url(node));
                 continue;
@@ -56,6 +56,8 @@ impl Client {
                 pages.push((node, page));
             } else if let Some(why) = self.failure_of_node(node, &result) {
                 self.leave_out(node, &why);
+            } else if ask.is_small() && pushes_back(&result) {
+                // Another node may have room. Otherwise a preflight, which needs several answers, would never pass.
             } else {
                 if self.nodes.succeeded(node) {
                     log::info!("{} answers again", self.nodes.url(node));
@@ -116,6 +118,11 @@ fn page(result: &Result<Answered, TransportError>) -> Option<String> {
     let reply = &result.as_ref().ok()?.reply;
     let is_about_request = matches!(reply.status, 408 | 413 | 429 | 500..=599);
     (reply.is_page() && !is_about_request).then(|| reply.reason())
+}
+
+/// Returns whether the answer says that the node cannot carry out the request now.
+fn pushes_back(result: &Result<Answered, TransportError>) -> bool {
+    result.as_ref().is_ok_and(|answered| matches!(answered.reply.status, 408 | 429 | 500..=599))
 }
 
 /// Results of a request at nodes that failed.
