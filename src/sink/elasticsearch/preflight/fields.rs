@@ -198,7 +198,7 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
         }
         Some("keyword" | "wildcard") => match longest {
             Some(longest) if longest < LONGEST_AUTHOR => {
-                format!("maps author_did with ignore_above {longest}")
+                format!("maps author_did with ignore_above {longest}, below {LONGEST_AUTHOR}")
             }
             _ => return None,
         },
