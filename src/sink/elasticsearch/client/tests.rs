@@ -162,11 +162,14 @@ fn bytes_sent_before_the_connection_broke_are_counted() {
 }
 
 #[test]
-fn a_continue_may_have_headers() {
+fn a_continue_may_have_headers_or_follow_another_interim_answer() {
     for says in [
         "HTTP/1.1 100 Continue\r\nserver: proxy\r\ndate: now\r\n\r\n",
         "HTTP/1.1 100 \r\nconnection: keep-alive\r\n\r\n",
         "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+        // The body follows after a second.
+        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n",
     ] {
         let (reply, request) = asked_first(says);
         assert_eq!(reply.unwrap().status, 200, "{says:?}");
