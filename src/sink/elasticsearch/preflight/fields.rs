@@ -63,6 +63,22 @@ pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check
     checks
 }
 
+/// Returns the mapping with the index-wide `ignore_malformed` in each field that does not set it.
+pub(super) fn ignoring_malformed(mappings: &Value) -> Value {
+    fn fill(object: &mut Value) {
+        let fields = object.get_mut("properties").and_then(Value::as_object_mut);
+        for field in fields.into_iter().flat_map(|fields| fields.values_mut()) {
+            if let Some(parameters) = field.as_object_mut() {
+                parameters.entry("ignore_malformed").or_insert(Value::Bool(true));
+            }
+            fill(field);
+        }
+    }
+    let mut filled = mappings.clone();
+    fill(&mut filled);
+    filled
+}
+
 /// Judges a field and, if it is an object, its members.
 fn judge_field(index: &str, name: &str, kind: Kind, mapping: &Value) -> Vec<Check> {
     let mut checks: Vec<Check> = judge_value(index, name, kind, mapping).into_iter().collect();

@@ -125,6 +125,7 @@ pub(super) fn judge(
     let mut checks = vec![judge_indices(name, &write_index, indices)?];
     let mut gc_deletes = Duration::MAX;
     let mut durability_async = false;
+    let mut ignores_malformed = false;
     let mut members = Vec::with_capacity(indices.len());
     for (index, found) in indices {
         // An alias with routing provides it itself, and refuses any other.
@@ -141,6 +142,7 @@ pub(super) fn judge(
             checks.extend((settings.tuned && !needs.manage).then(|| settings::judge_tuned(index)));
             member.uuid = settings.uuid.clone();
             member.block = settings.block;
+            ignores_malformed |= *index == write_index && settings.ignores_malformed;
             checks.extend(if *index == write_index {
                 settings.checks
             } else {
@@ -155,6 +157,9 @@ pub(super) fn judge(
     }
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, dense_vectors) = match mappings {
+        Some(mappings) if ignores_malformed => {
+            judge_mapping(needs, name, &write_index, &fields::ignoring_malformed(mappings), product)
+        }
         Some(mappings) => judge_mapping(needs, name, &write_index, mappings, product),
         None => (vec![not_shown("mapping", &write_index, product)], false),
     };

@@ -197,6 +197,19 @@ fn a_field_that_accepts_no_text_is_refused_and_one_that_does_not_index_it_is_a_w
 }
 
 #[test]
+fn an_index_that_ignores_malformed_values_keeps_them_unless_the_field_says_otherwise() {
+    let date = |more: Value| {
+        let mut mapping = json!({"type": "date", "format": "epoch_millis"});
+        mapping.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"dynamic": false, "properties": {"at_uri": {"type": "keyword"}, "created_at": mapping}})
+    };
+    let judged = |mappings: &Value| statuses(&judge("posts", mappings, &[("created_at", Kind::Date)]));
+    let (silent, says_otherwise) = (date(json!({})), date(json!({"ignore_malformed": false})));
+    assert_eq!((judged(&silent), judged(&ignoring_malformed(&silent))), (vec![Failed], vec![Warning]));
+    assert_eq!(judged(&ignoring_malformed(&says_otherwise)), [Failed]);
+}
+
+#[test]
 fn a_date_format_accepts_written_times_or_is_refused() {
     for (mapping, expected) in [
         (json!({"type": "date"}), None),
