@@ -139,6 +139,16 @@ fn a_node_that_pushes_back_on_everything_does_not_end_the_run() {
 }
 
 #[test]
+fn the_node_that_refuses_the_credentials_is_named() {
+    let (env, _) = env();
+    let other = TestEnv::new();
+    other.fake.fail(|_| true, 0, usize::MAX, Fault::status(401));
+    let urls = format!("{},{}", env.fake.url(), other.fake.url());
+    let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(5);
+    run.says(&format!("{} refuses the credentials", other.fake.url()));
+}
+
+#[test]
 fn a_request_that_is_too_large_for_one_node_leaves_none_out() {
     let (env, archives) = env();
     let other = Front::of(&env.fake.url());

@@ -59,6 +59,7 @@ impl Client {
             } else if ask.is_small() && pushes_back(&result) {
                 // Another node may have room. Otherwise a preflight, which needs several answers, would never pass.
             } else {
+                self.name_node_that_refuses(node, &result);
                 if self.nodes.succeeded(node) {
                     log::info!("{} answers again", self.nodes.url(node));
                 }
@@ -95,6 +96,15 @@ impl Client {
             let (url, seconds) = (self.nodes.url(node), pause.as_secs());
             let level = if seconds <= 1 { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "{url} is left out for {seconds} s, and the other nodes are used: {why}");
+        }
+    }
+
+    /// Logs which of several nodes refuses the credentials. The failure of the run does not name it.
+    fn name_node_that_refuses(&self, node: usize, result: &Result<Answered, TransportError>) {
+        if let Ok(Answered { reply, .. }) = result
+            && reply.status == 401
+        {
+            log::warn!("{} refuses the credentials: {}", self.nodes.url(node), reply.reason());
         }
     }
 
