@@ -1,12 +1,17 @@
 //! Handles answers to `Expect: 100-continue` (RFC 9110, section 10.1.1). With this header a client asks whether the
-//! server wants the body. The HTTP library mishandles two answers:
+//! server wants the body. The HTTP library mishandles three answers:
 //!
 //! - `100 Continue` with headers that are meant for the final reply: the library never sends the body. The headers are
 //!   removed here.
+//! - Another interim answer with headers, such as `103 Early Hints`: the library waits for more until the time limit. It
+//!   is removed here.
 //! - A refusal that arrives at once and complete: the library waits for more until the time limit. It is passed on here
 //!   as if it had just arrived.
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
+
+/// Start of any interim answer.
+const INTERIM: &[u8] = b"HTTP/1.1 1";
 
 /// Start of an answer that accepts the body.
 const CONTINUE: &[u8] = b"HTTP/1.1 100";
@@ -59,15 +64,18 @@ enum InterimAnswer {
     Incomplete,
     /// The server accepts the body; the head of its answer has so many bytes.
     Accepts(usize),
+    /// This interim answer, of so many bytes, says nothing about the body.
+    SaysNothing(usize),
     /// The server refuses: this is the final reply.
     Refuses,
 }
 
 fn answer(input: &[u8]) -> InterimAnswer {
-    let accepts = input.starts_with(CONTINUE);
+    let is_interim = input.starts_with(INTERIM);
     match input.windows(4).position(|four| four == b"\r\n\r\n") {
-        None if accepts || CONTINUE.starts_with(input) => InterimAnswer::Incomplete,
-        Some(end) if accepts => InterimAnswer::Accepts(end + 4),
+        None if is_interim || INTERIM.starts_with(input) => InterimAnswer::Incomplete,
+        Some(end) if input.starts_with(CONTINUE) => InterimAnswer::Accepts(end + 4),
+        Some(end) if is_interim => InterimAnswer::SaysNothing(end + 4),
         _ => InterimAnswer::Refuses,
     }
 }
@@ -104,6 +112,13 @@ impl<In: Transport> Transport for Interim<In> {
                     let rest = input.get(end..).unwrap_or_default();
                     replace(self.inner.buffers(), &[BARE, rest].concat());
                     self.awaits_answer = false;
+                }
+                InterimAnswer::SaysNothing(end) => {
+                    let rest = input.get(end..).unwrap_or_default();
+                    replace(self.inner.buffers(), rest);
+                    if rest.is_empty() {
+                        has_input = self.inner.await_input(timeout)?;
+                    }
                 }
                 InterimAnswer::Refuses => {
                     replace(self.inner.buffers(), &input);
@@ -147,7 +162,9 @@ mod tests {
             answer(&[whole, &b"HTTP/1.1 200 OK\r\n"[..]].concat()),
             InterimAnswer::Accepts(whole.len())
         );
-        for half in [&whole[..4], &whole[..30], b"H", b""] {
+        let hints = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
+        assert_eq!(answer(&[hints, &whole[..]].concat()), InterimAnswer::SaysNothing(hints.len()));
+        for half in [&whole[..4], &whole[..30], &hints[..12], b"H", b""] {
             assert_eq!(answer(half), InterimAnswer::Incomplete);
         }
         for refusal in [&b"HTTP/1.1 417 No\r\n\r\n"[..], b"HTTP/1.1 413 ", b"{}"] {

@@ -18,8 +18,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    /// Number of requests so far.
-    next: AtomicUsize,
+    /// Number of requests with a small and with a large body so far. Each kind has its own turn: a sender that alternates
+    /// between them would send all large ones to the same of two nodes.
+    next: [AtomicUsize; 2],
 }
 
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Nodes {
             .into_iter()
             .map(|url| Node { url, has_answered: AtomicBool::new(false), state: Mutex::default() })
             .collect();
-        Self { nodes, next: AtomicUsize::new(0) }
+        Self { nodes, next: Default::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -85,9 +86,10 @@ impl Nodes {
     }
 
     /// Returns the order in which a request tries the nodes: round robin; then the nodes that are left out, the one
-    /// that returns first before the others.
-    pub(crate) fn order(&self, now: Instant) -> Vec<usize> {
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
+    /// that returns first before the others. `is_large`: the request has a large body.
+    pub(crate) fn order(&self, is_large: bool, now: Instant) -> Vec<usize> {
+        let [small, large] = &self.next;
+        let first = if is_large { large } else { small }.fetch_add(1, Ordering::Relaxed);
         let round = (0..self.len()).map(|n| first.wrapping_add(n) % self.len());
         let is_out = |node: &usize| self.out_until(*node).filter(|until| *until > now);
         let mut order: Vec<usize> = round.collect();
@@ -166,9 +168,16 @@ mod tests {
     fn requests_go_to_the_nodes_in_turn() {
         let (nodes, now) = (nodes(), Instant::now());
         assert_eq!(
-            [0; 4].map(|_| nodes.order(now)),
+            [0; 4].map(|_| nodes.order(false, now)),
             [vec![0, 1, 2], vec![1, 2, 0], vec![2, 0, 1], vec![0, 1, 2]]
         );
+    }
+
+    #[test]
+    fn large_requests_go_to_all_nodes_even_if_each_is_followed_by_a_small_one() {
+        let (nodes, now) = (Nodes::new(["a", "b"].map(str::to_owned).to_vec()), Instant::now());
+        let first = |is_large| nodes.order(is_large, now)[0];
+        assert_eq!([0; 3].map(|_| (first(true), first(false))), [(0, 0), (1, 1), (0, 0)]);
     }
 
     #[test]
@@ -176,8 +185,8 @@ mod tests {
         let (nodes, now) = (nodes(), Instant::now());
         assert_eq!(nodes.failed(1, now), Some(FIRST_PAUSE));
         assert_eq!(nodes.failed(1, now), None, "of several at a time one counts");
-        assert_eq!([0; 3].map(|_| nodes.order(now)), [[0, 2, 1], [2, 0, 1], [2, 0, 1]].map(Vec::from));
-        assert_eq!(nodes.order(now + FIRST_PAUSE), [0, 1, 2], "its time has come");
+        assert_eq!([0; 3].map(|_| nodes.order(false, now)), [[0, 2, 1], [2, 0, 1], [2, 0, 1]].map(Vec::from));
+        assert_eq!(nodes.order(false, now + FIRST_PAUSE), [0, 1, 2], "its time has come");
         assert_eq!([nodes.begin(0), nodes.begin(1), nodes.begin(1)], [Turn::Ready, Turn::Probe, Turn::Busy]);
         nodes.came_back(1);
         assert_eq!(nodes.begin(1), Turn::Ready);
@@ -204,6 +213,6 @@ mod tests {
         for (node, after) in [(0, 3), (1, 1), (2, 2)] {
             nodes.failed(node, now + Duration::from_millis(after));
         }
-        assert_eq!(nodes.order(now), [1, 2, 0]);
+        assert_eq!(nodes.order(false, now), [1, 2, 0]);
     }
 }

@@ -394,6 +394,15 @@ class Between(Moving):
         self.server.make_index("posts_elsewhere_v1", {"aliases": {"posts_elsewhere": {}}})
         self.assert_dropped("reroute", "default_pipeline")
 
+    def test_a_pipeline_that_sets_the_routing_or_the_other_index_is_refused(self):
+        self.make(number_of_shards=3)
+        for field, value, why in (("_routing", "x", "changes the _routing"),
+                                  ("_index", "post_tombstones", "sends documents to post_tombstones_v1")):
+            name = self.pipeline("set", field, value)
+            self.server.expect("PUT", "/posts_v1/_settings", {"index.default_pipeline": name})
+            self.assertIn(why, self.ingest(self.archives, code=REFUSED).log)
+        self.assert_indices({index: {} for index in servers.INDICES.values()})
+
     def test_posts_rerouted_to_a_missing_alias_stop_the_run_and_create_no_index(self):
         self.make(default_pipeline=self.pipeline("reroute", "author_did", self.alive))
         run = self.ingest(self.archives, code=REFUSED)

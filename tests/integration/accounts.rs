@@ -62,6 +62,28 @@ fn posts_that_the_filter_of_an_alias_hides_go_too() {
 }
 
 #[test]
+fn primaries_are_searched_where_replicas_may_lag_behind_a_refresh() {
+    let elasticsearch = None;
+    // OpenSearch 3.5.0.
+    let opensearch = Some("137267827");
+    for version in [elasticsearch, opensearch] {
+        let env = TestEnv::with_archives(&[deletion("20251218_000500")]);
+        env.fake.store(|store| {
+            let settings = store.indices.values_mut().map(|index| &mut index.settings);
+            settings.zip(std::iter::repeat(version)).for_each(|(settings, version)| {
+                settings
+                    .extend(version.map(|version| ("index.version.created".to_owned(), version.to_owned())));
+            });
+        });
+        env.run(&[OPTION]).exits(0);
+        let searches = env.fake.requests().into_iter().filter(|record| record.request.is_search());
+        let preferences: Vec<_> =
+            searches.map(|record| record.request.param("preference").map(str::to_owned)).collect();
+        assert_eq!(preferences, [version.map(|_| "_primary".to_owned())]);
+    }
+}
+
+#[test]
 fn an_index_that_leaves_the_alias_during_an_account_deletion_ends_no_run() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
     let env = TestEnv::with_fake(Fake::start_with(Store::with_aliases(&["posts", "post_tombstones"])));

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use crate::harness::archives::{Archive, delete, post, uri};
 use crate::harness::fake::Fake;
 use crate::harness::http::Request;
@@ -256,6 +258,34 @@ fn dropped_posts_become_dead_letters_and_dropped_tombstones_stop_the_run() {
         let run = with_pipeline("post_tombstones", pipeline, archive);
         run.exits(5).says("pipeline").counts(&[("archives.processed", 0)]);
     }
+}
+
+#[test]
+fn documents_that_a_pipeline_sends_behind_the_other_name_stop_the_run() {
+    for (alias, other) in [("posts", "post_tombstones_v1"), ("post_tombstones", "posts_v1")] {
+        let archive = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("p0"));
+        let run = with_pipeline(alias, Pipeline::OtherIndex(other), archive);
+        run.exits(5).says(other).says("pipeline").counts(&[("archives.processed", 0)]);
+    }
+}
+
+#[test]
+fn an_alias_that_gets_a_routing_during_a_run_is_noticed() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];
+    let env = TestEnv::with_archives(&archives);
+    env.fake.fail_bulks(1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    env.fake.store(|store| {
+        let aliases = &mut store.indices.get_mut("posts_v1").unwrap().aliases;
+        aliases.insert(
+            "posts".into(),
+            json!({"is_write_index": true, "index_routing": "a", "search_routing": "a"}),
+        );
+    });
+    env.fake.release();
+    running.wait().exits(0).says("the routing of the alias posts has changed");
+    assert_eq!(env.fake.bulks().len(), 2, "the archive is loaded again");
 }
 
 #[test]

@@ -76,6 +76,17 @@ fn settings_are_tuned_for_the_load_and_restored_at_its_end() {
 }
 
 #[test]
+fn replicas_that_the_server_chooses_are_left_alone() {
+    let before = [("index.auto_expand_replicas", "0-1"), ("index.number_of_replicas", "1")];
+    let env = env_with(&before);
+    env.run(&["--bulk-load-settings"]).exits(0);
+    let updates = env.fake.requests();
+    let updates: Vec<_> = updates.iter().filter(|record| is_update(&record.request)).collect();
+    assert!(updates.iter().all(|record| record.request.json().get("index.number_of_replicas").is_none()));
+    assert_eq!((updates.len(), settings(&env, "posts")), (4, map(&before)));
+}
+
+#[test]
 fn old_settings_are_recorded_before_any_change() {
     let env = env_with(&[]);
     env.fake.fail(is_update, 0, 1, Fault::Hang);

@@ -126,6 +126,29 @@ fn a_node_that_answers_with_pages_is_left_out_while_others_answer() {
 }
 
 #[test]
+fn a_node_that_pushes_back_on_everything_does_not_end_the_run() {
+    for status in [429, 500] {
+        let (env, archives) = env();
+        let other = TestEnv::new();
+        other.fake.fail(|_| true, 0, usize::MAX, Fault::status(status));
+        let urls = format!("{},{}", other.fake.url(), env.fake.url());
+        let run = env.ingest().var("ELASTICSEARCH_URL", &urls).args(&["--retry-budget", "5"]).run().exits(0);
+        run.check(!run.stderr.contains("is left out"), "the node may be asked again at any time");
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn the_node_that_refuses_the_credentials_is_named() {
+    let (env, _) = env();
+    let other = TestEnv::new();
+    other.fake.fail(|_| true, 0, usize::MAX, Fault::status(401));
+    let urls = format!("{},{}", env.fake.url(), other.fake.url());
+    let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(5);
+    run.says(&format!("{} refuses the credentials", other.fake.url()));
+}
+
+#[test]
 fn a_request_that_is_too_large_for_one_node_leaves_none_out() {
     let (env, archives) = env();
     let other = Front::of(&env.fake.url());

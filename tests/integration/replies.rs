@@ -30,6 +30,7 @@ fn faults() -> Vec<Fault> {
         Fault::Garbage,
         Fault::ItemFewer,
         Fault::ItemMore,
+        Fault::ItemsReversed,
     ];
     statuses.into_iter().chain(others).collect()
 }

@@ -68,14 +68,22 @@ fn pipelines_of_an_index_are_named_and_a_missing_one_is_refused() {
 }
 
 #[test]
-fn a_pipeline_that_drops_tombstones_or_changes_ids_is_refused() {
+fn a_pipeline_that_drops_tombstones_or_changes_ids_index_or_routing_is_refused() {
     for (alias, pipeline, what) in [
         ("post_tombstones", Pipeline::Drop, "deleted posts would come back"),
         ("post_tombstones", Pipeline::OtherId, "changes the _id"),
         ("posts", Pipeline::OtherId, "changes the _id"),
+        ("post_tombstones", Pipeline::OtherIndex("posts_v1"), "sends documents to posts_v1"),
+        ("posts", Pipeline::OtherIndex("post_tombstones_v1"), "sends documents to post_tombstones_v1"),
+        ("post_tombstones", Pipeline::OtherShard, "changes the _routing"),
+        ("posts", Pipeline::OtherShard, "changes the _routing"),
     ] {
         let env = TestEnv::with_archives(&archives());
-        env.fake.store(|store| store.index(alias).unwrap().pipeline = pipeline);
+        env.fake.store(|store| {
+            store.index(alias).unwrap().pipeline = pipeline;
+            store.pipelines.insert("enrich".into());
+        });
+        set(&env, alias, "index.default_pipeline", "enrich");
         assert_refused(&env, what);
     }
 }

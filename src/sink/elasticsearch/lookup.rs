@@ -19,7 +19,8 @@ use super::outcome::is_not_offered;
 const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,*.settings.index.version.created,\
     *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,\
     *.settings.index.default_pipeline,*.settings.index.final_pipeline,*.settings.index.refresh_interval,\
-    *.settings.index.verified_before_close";
+    *.settings.index.verified_before_close,*.settings.index.mapping.source.mode,\
+    *.settings.index.mapping.ignore_malformed";
 
 /// The separate requests, one for each part.
 const PARTS: [&str; 3] = ["_mapping", "_settings?include_defaults=true", "_alias"];

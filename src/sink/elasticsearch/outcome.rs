@@ -6,6 +6,17 @@ use super::client::Reply;
 pub(crate) const URL_ADVICE: &str =
     "check that ELASTICSEARCH_URL names Elasticsearch itself and not a proxy or ingress in front of it";
 
+/// Advice about a feature that the license of the server does not cover.
+pub(super) const LICENSE_ADVICE: &str = "the license of Elasticsearch does not cover a feature of the index: renew the \
+    license, or create the index again without that feature";
+
+/// Returns whether the reason of a refusal is the server's license. Such a refusal looks like a missing privilege.
+///
+/// Source: Elasticsearch, `LicenseUtils` (seen in 9.5.3 with `bbq_disk`).
+pub(super) fn lacks_license(reason: &str) -> bool {
+    reason.contains("license is non-compliant")
+}
+
 /// Returns the reason for a retry after an answer that does not come from Elasticsearch. `page` is its status and text.
 pub(crate) fn foreign_answer(page: &str) -> String {
     format!("the answer is not Elasticsearch's ({page}): check the proxy or ingress in front of the server")

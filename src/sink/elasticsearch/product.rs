@@ -111,6 +111,18 @@ impl Product {
             && (lacks_setting || reason.contains(&format!("No handler for type [{}]", self.vector_type())))
     }
 
+    /// Returns the parameter of a search that has to find all that is confirmed and refreshed. In OpenSearch, replicas of an
+    /// index with segment replication follow their primary later, even after a refresh. Elasticsearch has no such
+    /// replicas, and refuses the parameter.
+    ///
+    /// Source: OpenSearch, "Segment replication", considerations.
+    pub(super) fn search_of_primaries(self) -> &'static str {
+        match self {
+            Self::Elasticsearch => "",
+            Self::OpenSearch => "&preference=_primary",
+        }
+    }
+
     /// Returns the product's name for an index privilege of Elasticsearch.
     ///
     /// Source: OpenSearch, "Permissions" and "Default action groups".

@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
+use super::flat::flatten;
 use super::lookup::{properties, property};
+
+/// Setting that decides how an index stores `_source`, from Elasticsearch 8.18 on.
+const SOURCE_MODE: &str = "index.mapping.source.mode";
 
 /// Precision that a vector's values lose between writing and reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +33,8 @@ pub struct Returned {
 }
 
 impl Returned {
-    /// Reads the mapping of an index.
-    pub(super) fn of(mappings: &Value) -> Self {
+    /// Reads the mapping and the settings of an index.
+    pub(super) fn of(mappings: &Value, settings: Option<&Value>) -> Self {
         // Vectors of further models count, too, whatever their names.
         let dotted = properties(mappings).filter(|(name, _)| name.starts_with("embeddings."));
         let nested = property(mappings, "embeddings").into_iter().flat_map(properties);
@@ -42,7 +46,10 @@ impl Returned {
             patterns.filter_map(Value::as_str).map(str::to_owned).collect()
         };
         let mut excludes = patterns("excludes");
-        if mappings.pointer("/_source/enabled") == Some(&Value::Bool(false)) {
+        let mode = settings.and_then(|settings| flatten(settings).remove(SOURCE_MODE));
+        let mode = mode.as_deref().or_else(|| mappings.pointer("/_source/mode").and_then(Value::as_str));
+        let is_disabled = mappings.pointer("/_source/enabled") == Some(&Value::Bool(false));
+        if is_disabled || mode.is_some_and(|mode| mode.eq_ignore_ascii_case("disabled")) {
             excludes.push("*".to_owned());
         }
         Self { rounding, excludes, includes: patterns("includes") }
@@ -105,27 +112,37 @@ mod tests {
             (json!({"type": "dense_vector", "element_type": "bfloat16"}), Rounding::LowerHalf),
             (json!({"type": "knn_vector", "space_type": "cosinesimil"}), Rounding::None),
         ] {
-            assert_eq!(Returned::of(&mapping(vector.clone())).rounding, rounding, "{vector}");
+            assert_eq!(Returned::of(&mapping(vector.clone()), None).rounding, rounding, "{vector}");
         }
         assert_eq!(Returned::default().rounding, Rounding::LastBits);
         let another = json!({"all_MiniLM_L12_v2": {"type": "dense_vector", "index": false},
             "all_mpnet_base_v2": {"type": "dense_vector"}});
         let mapping = json!({"properties": {"embeddings": {"properties": another}}});
-        assert_eq!(Returned::of(&mapping).rounding, Rounding::LastBits, "a further model's");
+        assert_eq!(Returned::of(&mapping, None).rounding, Rounding::LastBits, "a further model's");
     }
 
     #[test]
     fn fields_excluded_from_the_source_are_recognised() {
-        let excludes = |pattern: &str| Returned::of(&json!({"_source": {"excludes": [pattern]}}));
+        let excludes = |pattern: &str| Returned::of(&json!({"_source": {"excludes": [pattern]}}), None);
         for pattern in ["embeddings", "embeddings.*", "emb*", "*_v2", "*"] {
             assert!(excludes(pattern).leaves_out("embeddings.all_MiniLM_L12_v2"), "{pattern}");
         }
         assert!(!excludes("embeddings.x").leaves_out("embeddings.all_MiniLM_L12_v2"));
         assert!(!excludes("embeddings").leaves_out("content"));
-        let includes = Returned::of(&json!({"_source": {"includes": ["content", "at_*"]}}));
+        let includes = Returned::of(&json!({"_source": {"includes": ["content", "at_*"]}}), None);
         assert!(!includes.leaves_out("content") && !includes.leaves_out("at_uri"));
         assert!(includes.leaves_out("embeddings.all_MiniLM_L6_v2"));
-        assert!(Returned::of(&json!({"_source": {"enabled": false}})).leaves_out("content"));
+        assert!(Returned::of(&json!({"_source": {"enabled": false}}), None).leaves_out("content"));
         assert!(!Returned::default().leaves_out("content"));
+    }
+
+    #[test]
+    fn an_index_stores_no_source_if_its_mapping_or_its_settings_disable_it() {
+        let leaves_out =
+            |mapping: Value, settings: Value| Returned::of(&mapping, Some(&settings)).leaves_out("content");
+        let mode = |mode: &str| json!({"index": {"mapping": {"source": {"mode": mode}}}});
+        assert!(leaves_out(json!({}), mode("disabled")) && leaves_out(json!({}), mode("DISABLED")));
+        assert!(leaves_out(json!({"_source": {"mode": "disabled"}}), json!({})));
+        assert!(!leaves_out(json!({}), mode("synthetic")) && !leaves_out(json!({}), json!({})));
     }
 }

@@ -82,6 +82,12 @@ fn describe_change(before: &Target, after: &Target) -> String {
     if before.describe() != indices {
         return format!("{name} is {indices} now, and was {}", before.describe());
     }
+    if before.routing != after.routing {
+        return format!(
+            "the routing of the alias {name} has changed, so deletes and look-ups miss documents that were written \
+             before"
+        );
+    }
     let uuids = |target: &Target| target.members.iter().map(|member| member.uuid.clone()).collect::<Vec<_>>();
     if uuids(before) == uuids(after) {
         return format!("{indices} behind {name} has changed whether it requires routing");
@@ -114,6 +120,8 @@ pub struct Target {
     pub unsearchable: Vec<String>,
     /// Whether searches through the name may miss documents: the alias has a filter, or searches only some shards.
     pub hides_documents: bool,
+    /// The routing that the alias gives to all documents, if any.
+    pub routing: Option<String>,
 }
 
 /// A concrete index behind a name.
@@ -154,6 +162,7 @@ impl Target {
             dense_vectors: false,
             unsearchable: Vec::new(),
             hides_documents: false,
+            routing: None,
         }
     }
 }
@@ -197,6 +206,7 @@ impl Target {
     pub fn is_same(&self, other: &Self) -> bool {
         let key = |member: &Member| (member.name.clone(), member.uuid.clone(), member.requires_routing);
         self.write_index == other.write_index
+            && self.routing == other.routing
             && self.members.iter().map(key).eq(other.members.iter().map(key))
     }
 

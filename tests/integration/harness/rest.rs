@@ -28,7 +28,11 @@ pub(crate) fn answer(store: &mut Store, privileges: &Privileges, request: &Reque
         let reason = format!("request [{path}] contains unrecognized parameter: [_source_exclude_vectors]");
         return Reply::error(400, "illegal_argument_exception", &reason);
     }
-    let segments: Vec<&str> = request.path.split('/').filter(|segment| !segment.is_empty()).collect();
+    // An id may have slashes.
+    let (path, id) =
+        request.path.split_once("/_doc/").map_or((&*request.path, None), |(p, id)| (p, Some(id)));
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    let segments: Vec<&str> = segments.chain(id.into_iter().flat_map(|id| ["_doc", id])).collect();
     let reply = match (request.method.as_str(), segments.as_slice()) {
         ("POST" | "GET", ["_security", "user", "_has_privileges"]) => has_privileges(privileges, request),
         ("GET", ["_ingest", "pipeline", name]) => match store.pipelines.contains(*name) {
@@ -133,13 +137,13 @@ fn on_index(
             let told = document(index, concrete, id, base64, request);
             return Err(Reply::json(if told["found"] == true { 200 } else { 404 }, &told));
         }
-        ("PUT", ["_doc", id]) => return Err(offered(index, id, base64, request)),
+        ("PUT", ["_doc", id]) => return Err(offered(index, concrete, id, base64, request)),
         _ => return Err(Reply::error(400, "illegal_argument_exception", "no handler for this request")),
     })
 }
 
 /// A trial document: judged, never stored.
-fn offered(index: &Index, id: &str, base64: Base64Vectors, request: &Request) -> Reply {
+fn offered(index: &Index, concrete: &str, id: &str, base64: Base64Vectors, request: &Request) -> Reply {
     assert!(request.is_offer(), "documents are only written by bulk requests");
     if let Some(reason) = &index.refuses {
         return Reply::error(400, "document_parsing_exception", reason);
@@ -150,11 +154,17 @@ fn offered(index: &Index, id: &str, base64: Base64Vectors, request: &Request) ->
     let id = match index.pipeline {
         Pipeline::Drop => return Reply::json(200, &json!({"_id": id, "result": "noop"})),
         Pipeline::OtherId => format!("other-{id}"),
-        Pipeline::None => id.to_owned(),
+        Pipeline::None | Pipeline::OtherIndex(_) | Pipeline::OtherShard => id.to_owned(),
     };
     let reason =
         format!("[{id}]: version conflict, required seqNo [1], primary term [1]. but no document was found");
-    Reply::error(409, "version_conflict_engine_exception", &reason)
+    let (index, shard) = match index.pipeline {
+        Pipeline::OtherIndex(other) => (other, "0"),
+        Pipeline::OtherShard => (concrete, "1"),
+        _ => (concrete, "0"),
+    };
+    let error = json!({"type": "version_conflict_engine_exception", "reason": reason, "index": index, "shard": shard});
+    Reply::json(409, &json!({"error": error, "status": 409}))
 }
 
 /// Index, id and routing.

@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     ItemFewer,
     /// Applies everything; the reply has one item too many.
     ItemMore,
+    /// Applies everything; the reply has the items in the opposite order.
+    ItemsReversed,
 }
 
 impl Fault {

@@ -223,6 +223,7 @@ fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Faul
         Some(Fault::Garbage) => return Some(Reply::json(200, &json!("")).with_body(b"{\"took\":1,\"err")),
         Some(Fault::ItemFewer) => drop(told.pop()),
         Some(Fault::ItemMore) => told.extend(told.last().cloned()),
+        Some(Fault::ItemsReversed) => told.reverse(),
         _ => {}
     }
     let errors = told.iter().any(|item| item.to_string().contains("\"error\":"));

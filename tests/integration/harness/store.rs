@@ -77,6 +77,10 @@ pub(crate) enum Pipeline {
     Drop,
     /// Changes its `_id`.
     OtherId,
+    /// Sends it to another index.
+    OtherIndex(&'static str),
+    /// Gives it a routing, so that it goes to another shard.
+    OtherShard,
 }
 
 /// A live document.
@@ -305,6 +309,9 @@ impl Store {
         if let Some(block) = index.settings.get("index.blocks.write").filter(|block| *block == "true") {
             let reason = format!("index [{concrete}] blocked by: [FORBIDDEN/8/index write (api)]; ({block})");
             return refused(item, &concrete, 403, "cluster_block_exception", &reason);
+        }
+        if let (Pipeline::OtherIndex(other), "index") = (index.pipeline, &*item.operation) {
+            return self.apply(&Item { index: other.to_owned(), require_alias: false, ..item.clone() });
         }
         let mut item = item.clone();
         match index.pipeline {

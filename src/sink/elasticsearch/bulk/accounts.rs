@@ -63,7 +63,8 @@ impl Bulk<'_> {
         let mut refusal = None;
         loop {
             self.ask(REFRESH, b"", judge_shards)?;
-            let found = self.ask(SEARCH, query.to_string().as_bytes(), judge_search)?;
+            let search = format!("{SEARCH}{}", self.client.product().search_of_primaries());
+            let found = self.ask(&search, query.to_string().as_bytes(), judge_search)?;
             if found.is_empty() {
                 return Ok(None);
             }

@@ -52,7 +52,9 @@ impl<'r> Bulk<'r> {
         let targets = self.targets.now();
         let (operation, ids, body) = (lines.operation, lines.ids(part), lines.request(part, &targets));
         let body = &*body;
-        let holds = |index: &str| targets.posts.holds(index) || targets.tombstones.holds(index);
+        let holds = |nth: usize, index: &str| {
+            part.get(nth).is_none_or(|&line| targets.of(lines.kind(line)).holds(index))
+        };
         let again = patience.has_failed();
         let interrupted = patience.interruptions() > 0;
         let to_aliases = operation == Operation::Index && targets.are_aliases();

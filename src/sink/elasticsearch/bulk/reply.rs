@@ -6,13 +6,13 @@
 mod item_error;
 mod wire;
 
-use serde_json::Number;
 use serde_json::value::RawValue;
+use serde_json::{Number, Value};
 
-use self::item_error::ItemError;
+use self::item_error::{ItemError, LONGEST_REASON};
 use self::wire::{BulkItem, BulkReply, ItemResult, MultiGetDoc, MultiGetReply, SearchReply, ShardsReply};
 use crate::exit::{ExitCode, Failure};
-use crate::sink::elasticsearch::client::Reply;
+use crate::sink::elasticsearch::client::{Reply, text_of_error};
 use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer};
 
 /// Operation of all actions of a bulk request. A request never mixes operations.
@@ -77,6 +77,10 @@ pub enum Item {
     Refused(Refusal),
 }
 
+const LACKS_PRIVILEGE: &str = "this run lacks a privilege";
+
+const GRANT_ALL: &str = "grant it read, index, delete and view_index_metadata on posts and post_tombstones";
+
 /// Judges the status and error of any answer. None: the request was carried out, and its body is to be read.
 pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     if (200..300).contains(&reply.status) {
@@ -92,17 +96,13 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             "Elasticsearch does not accept the credentials of this run ({})",
             described()
         ))),
-        403 if reply.has_error() => Answer::Stop(refused(format!(
-            "this run lacks a privilege ({}): grant it read, index, delete and view_index_metadata on posts and \
-             post_tombstones",
-            described()
-        ))),
+        403 if reply.has_error() => error.not_allowed(LACKS_PRIVILEGE, GRANT_ALL),
         403 => Answer::Stop(refused(format!(
             "access is denied, but not by Elasticsearch itself ({}): {URL_ADVICE}",
             described()
         ))),
         404 if error.means_move() => Answer::Moved(refused(error.move_message())),
-        400 => Answer::Divide(error.into_refusal()),
+        400 => Answer::Divide(error.into_refusal(reply.status)),
         _ => Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {URL_ADVICE}", described()))),
     })
 }
@@ -122,7 +122,7 @@ fn judge_outage(reply: &Reply, described: String) -> Answer {
 }
 
 /// Judges the items of a bulk answer to actions with these ids. `holds` returns whether an index is known to be behind
-/// the name that was written to.
+/// the name that the nth action was written to.
 ///
 /// # Errors
 ///
@@ -132,25 +132,54 @@ pub fn judge_items(
     body: &[u8],
     operation: Operation,
     ids: &[&str],
-    holds: &dyn Fn(&str) -> bool,
+    holds: &dyn Fn(usize, &str) -> bool,
 ) -> Result<Vec<Item>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the request: {what}"));
-    let reply: BulkReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    let reply: BulkReply =
+        serde_json::from_slice(body).map_err(|error| unreadable(what_instead(body, &error)))?;
     if reply.items.len() != ids.len() {
         return Err(unreadable(format!("{} items for {} actions", reply.items.len(), ids.len())));
+    }
+    if are_in_another_order(&reply.items, ids) {
+        return Err(unreadable("the items are in another order than the actions".into()));
     }
     reply
         .items
         .into_iter()
         .zip(ids)
-        .map(|(item, id)| match (operation, item) {
-            (Operation::Index, BulkItem::Index(result)) => judge_item(operation, result, id, holds),
-            (Operation::Delete | Operation::DeleteFound, BulkItem::Delete(result)) => {
-                judge_item(operation, result, id, holds)
+        .enumerate()
+        .map(|(nth, (item, id))| match (operation, item) {
+            (Operation::Index, BulkItem::Index(result))
+            | (Operation::Delete | Operation::DeleteFound, BulkItem::Delete(result)) => {
+                judge_item(operation, result, id, &|index| holds(nth, index))
             }
             _ => Err(unreadable("an item whose kind differs from its action".into())),
         })
         .collect()
+}
+
+/// Describes a body that is not the expected answer: by the error that it has instead, or by why it cannot be parsed.
+fn what_instead(body: &[u8], error: &serde_json::Error) -> String {
+    let found: Option<Value> = serde_json::from_slice(body).ok();
+    match found.as_ref().and_then(|found| text_of_error(found.get("error")?, "reason")) {
+        Some(reason) => {
+            format!("it is an error: {}", reason.chars().take(LONGEST_REASON).collect::<String>())
+        }
+        None => error.to_string(),
+    }
+}
+
+/// Returns whether the items have the ids of the actions, but not in their order. Then no item can be trusted. A
+/// pipeline that changes ids gives other ids.
+fn are_in_another_order(items: &[BulkItem], ids: &[&str]) -> bool {
+    let mut found: Vec<&str> = items.iter().filter_map(BulkItem::id).collect();
+    if found == ids {
+        return false;
+    }
+    let mut ids = ids.to_vec();
+    found.sort_unstable();
+    ids.sort_unstable();
+    found == ids
 }
 
 /// Judges a confirmed item by the place that its document was written to.
@@ -175,6 +204,9 @@ fn judge_item(
     let is_error = result.error.is_some();
     let error = result.error.take().unwrap_or_default();
     Ok(match result.status {
+        200..=299 if is_error => {
+            Item::Retry(format!("status {} with an error: {}", result.status, error.describe()))
+        }
         200..=299 if operation == Operation::Index => judge_confirmed(result, id, holds),
         200..=299 => Item::Done,
         // There was nothing to delete. A missing index is an error instead.
@@ -182,14 +214,14 @@ fn judge_item(
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
         _ if operation == Operation::DeleteFound && error.is_lasting_block() => {
-            Item::Refused(error.into_refusal())
+            Item::Refused(error.into_refusal(result.status))
         }
         _ if error.is_block() => Item::Retry(error.describe()),
         _ if error.means_move() => return Err(Answer::Moved(refused(error.move_message()))),
-        401 | 403 => {
-            return Err(Answer::Stop(refused(format!("this run lacks a privilege ({})", error.describe()))));
-        }
-        _ => Item::Refused(error.into_refusal()),
+        401 | 403 => return Err(error.not_allowed(LACKS_PRIVILEGE, GRANT_ALL)),
+        400..=499 => Item::Refused(error.into_refusal(result.status)),
+        // No server answers with another status. It says neither that the action was carried out nor that it was not.
+        status => Item::Retry(format!("status {status}: {}", error.describe())),
     })
 }
 
@@ -224,7 +256,7 @@ fn judge_documents<'b, T>(
 ) -> Result<Vec<Option<T>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
     let reply: MultiGetReply<'b> =
-        serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+        serde_json::from_slice(body).map_err(|error| unreadable(what_instead(body, &error)))?;
     if reply.docs.len() != ids.len() {
         return Err(unreadable(format!("{} documents for {} ids", reply.docs.len(), ids.len())));
     }

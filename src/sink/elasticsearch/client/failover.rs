@@ -46,7 +46,7 @@ impl Client {
         let mut failed = FailedNodes::default();
         // A page says that its node is wrong only if another node has an answer to the same request.
         let mut pages: Vec<(usize, String)> = Vec::new();
-        for node in self.nodes.order(Instant::now()) {
+        for node in self.nodes.order(ask.sent.is_some(), Instant::now()) {
             if !self.is_usable(node) {
                 failed.skipped(self.nodes.url(node));
                 continue;
@@ -56,7 +56,10 @@ impl Client {
                 pages.push((node, page));
             } else if let Some(why) = self.failure_of_node(node, &result) {
                 self.leave_out(node, &why);
+            } else if ask.is_small() && pushes_back(&result) {
+                // Another node may have room. Otherwise a preflight, which needs several answers, would never pass.
             } else {
+                self.name_node_that_refuses(node, &result);
                 if self.nodes.succeeded(node) {
                     log::info!("{} answers again", self.nodes.url(node));
                 }
@@ -96,6 +99,15 @@ impl Client {
         }
     }
 
+    /// Logs which of several nodes refuses the credentials. The failure of the run does not name it.
+    fn name_node_that_refuses(&self, node: usize, result: &Result<Answered, TransportError>) {
+        if let Ok(Answered { reply, .. }) = result
+            && reply.status == 401
+        {
+            log::warn!("{} refuses the credentials: {}", self.nodes.url(node), reply.reason());
+        }
+    }
+
     /// Returns why a node is to blame for the result of a request; None: it is not.
     fn failure_of_node(&self, node: usize, result: &Result<Answered, TransportError>) -> Option<String> {
         match result {
@@ -116,6 +128,11 @@ fn page(result: &Result<Answered, TransportError>) -> Option<String> {
     let reply = &result.as_ref().ok()?.reply;
     let is_about_request = matches!(reply.status, 408 | 413 | 429 | 500..=599);
     (reply.is_page() && !is_about_request).then(|| reply.reason())
+}
+
+/// Returns whether the answer says that the node cannot carry out the request now.
+fn pushes_back(result: &Result<Answered, TransportError>) -> bool {
+    result.as_ref().is_ok_and(|answered| matches!(answered.reply.status, 408 | 429 | 500..=599))
 }
 
 /// Results of a request at nodes that failed.

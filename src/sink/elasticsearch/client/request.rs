@@ -107,6 +107,12 @@ impl<'a> Outgoing<'a> {
         Self { path, ..Self::default() }
     }
 
+    /// Returns whether the request costs a node little and changes nothing, so that it may be sent to all nodes at once.
+    /// A bulk request that is pushed back has to slow down the senders instead.
+    pub(super) fn is_small(&self) -> bool {
+        self.sent.is_none() && self.method != Method::PUT
+    }
+
     pub(super) fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
         Self { method, kind: Some(kind), body: Some(Cow::Borrowed(body)), ..Self::get(path) }
     }

@@ -13,6 +13,15 @@ use crate::http::encoding::decoded;
 use crate::http::{TransportError, retry_after};
 use crate::text::ascii_encoded;
 
+/// Removes a UTF-8 byte order mark, which some gateways add, and which no JSON may have (RFC 8259, section 8.1).
+fn without_byte_order_mark(mut body: Vec<u8>) -> Vec<u8> {
+    const MARK: &[u8] = b"\xEF\xBB\xBF";
+    if body.starts_with(MARK) {
+        body.drain(..MARK.len());
+    }
+    body
+}
+
 impl Client {
     /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have changed, and
     /// without `Expect` if that is refused.
@@ -107,7 +116,7 @@ impl Client {
         let limit = self.limits.reply_bytes;
         let read = body.with_config().limit(limit).read_to_vec();
         let body = read.map_err(|error| TransportError::from(error).after_head())?;
-        let body = decoded(&head.headers, body, limit)?;
+        let body = without_byte_order_mark(decoded(&head.headers, body, limit)?);
         let mut reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
         // A page may quote the request, and is quoted in turn.
         if self.masks_content || head.status != StatusCode::OK || reply.is_page() {

@@ -162,11 +162,14 @@ fn bytes_sent_before_the_connection_broke_are_counted() {
 }
 
 #[test]
-fn a_continue_may_have_headers() {
+fn a_continue_may_have_headers_or_follow_another_interim_answer() {
     for says in [
         "HTTP/1.1 100 Continue\r\nserver: proxy\r\ndate: now\r\n\r\n",
         "HTTP/1.1 100 \r\nconnection: keep-alive\r\n\r\n",
         "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+        // The body follows after a second.
+        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n",
     ] {
         let (reply, request) = asked_first(says);
         assert_eq!(reply.unwrap().status, 200, "{says:?}");
@@ -212,9 +215,13 @@ fn a_server_that_refuses_expect_gets_the_request_without_it_from_then_on() {
 }
 
 #[test]
-fn an_unrequested_encoding_is_decoded_or_named() {
+fn an_unrequested_encoding_or_byte_order_mark_is_decoded_or_named() {
     let gzip = gzip(b"{\"a\":1}", 6).unwrap();
-    for (encoding, body, expected) in [("gzip", &gzip[..], Some(&b"{\"a\":1}"[..])), ("br", b"{}", None)] {
+    let read = Some(&b"{\"a\":1}"[..]);
+    let marked = b"\xEF\xBB\xBF{\"a\":1}";
+    for (encoding, body, expected) in
+        [("gzip", &gzip[..], read), ("identity", marked, read), ("br", b"{}", None)]
+    {
         let body = body.to_vec();
         let (url, _server) = server(move |mut stream| {
             read_request(&mut stream);

@@ -9,6 +9,7 @@ use crate::sink::elasticsearch::flat::Values;
 
 const REFRESH_INTERVAL: &str = "index.refresh_interval";
 const REPLICAS: &str = "index.number_of_replicas";
+const AUTO_EXPAND: &str = "index.auto_expand_replicas";
 
 /// Refresh interval of a load: 30 s minus one millisecond, which marks it as this program's.
 ///
@@ -78,13 +79,16 @@ struct Change {
 }
 
 impl Changes {
-    /// Computes the changes from the current settings to those of a load.
+    /// Computes the changes from the current settings to those of a load. If the server itself chooses the number of
+    /// replicas, it takes no other, so that number is left alone.
     pub(super) fn new(now: &Values, during: &[(&str, &str)]) -> Self {
+        let chooses_replicas = now.get(AUTO_EXPAND).is_some_and(|value| value != "false");
+        let is_changed = |(name, _): &&(&str, &str)| !(chooses_replicas && *name == REPLICAS);
         let change = |(name, during): &(&str, &str)| {
             let change = Change { before: now.get(*name).cloned(), during: Some((*during).to_owned()) };
             ((*name).to_owned(), change)
         };
-        Self(during.iter().map(change).collect())
+        Self(during.iter().filter(is_changed).map(change).collect())
     }
 
     /// Returns the settings to send when a load starts.
@@ -151,6 +155,14 @@ mod tests {
         assert!(is_tuned(&now));
         assert_eq!(changes.to_restore(&now), Update::from([(REFRESH_INTERVAL, None), (REPLICAS, Some("2"))]));
         assert_eq!(changes.before(), changes.to_restore(&now));
+    }
+
+    #[test]
+    fn replicas_that_the_server_chooses_are_left_alone() {
+        for (auto_expand, is_changed) in [("0-1", false), ("0-all", false), ("false", true)] {
+            let changes = of_posts(&[(AUTO_EXPAND, auto_expand), (REPLICAS, "1")]);
+            assert_eq!(changes.during().contains_key(REPLICAS), is_changed, "{auto_expand}");
+        }
     }
 
     #[test]

@@ -63,6 +63,22 @@ pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check
     checks
 }
 
+/// Returns the mapping with the index-wide `ignore_malformed` in each field that does not set it.
+pub(super) fn ignoring_malformed(mappings: &Value) -> Value {
+    fn fill(object: &mut Value) {
+        let fields = object.get_mut("properties").and_then(Value::as_object_mut);
+        for field in fields.into_iter().flat_map(|fields| fields.values_mut()) {
+            if let Some(parameters) = field.as_object_mut() {
+                parameters.entry("ignore_malformed").or_insert(Value::Bool(true));
+            }
+            fill(field);
+        }
+    }
+    let mut filled = mappings.clone();
+    fill(&mut filled);
+    filled
+}
+
 /// Judges a field and, if it is an object, its members.
 fn judge_field(index: &str, name: &str, kind: Kind, mapping: &Value) -> Vec<Check> {
     let mut checks: Vec<Check> = judge_value(index, name, kind, mapping).into_iter().collect();
@@ -180,18 +196,28 @@ fn judge_at_uri(index: &str, mappings: &Value) -> Option<Check> {
     Some(Check::warning(NAME, format!("{index} {wrong}")))
 }
 
+/// Length in characters up to which authors must be indexed. A `did:plc` has 32, a `did:web` the name of a host. 256 is
+/// what Elasticsearch itself writes into mappings that it guesses.
+const LONGEST_AUTHOR: u64 = 256;
+
 /// Returns why posts cannot be searched by their exact author, and what to do; None: they can.
 ///
 /// A `text` field is searched by its words, and a search in an unmapped field finds nothing. A keyword can be searched
-/// by its index or, more slowly, by its doc values.
+/// by its index or, more slowly, by its doc values, but not if it is longer than `ignore_above`.
 pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
     let author = property(mappings, "author_did");
     let is_off = |parameter| author.and_then(|author| author.get(parameter)) == Some(&Value::Bool(false));
+    let longest = author.and_then(|author| author.get("ignore_above")?.as_u64());
     let why = match author.map(type_of) {
         Some("keyword") if is_off("index") && is_off("doc_values") => {
             "maps author_did with neither index nor doc values".to_owned()
         }
-        Some("keyword" | "wildcard") => return None,
+        Some("keyword" | "wildcard") => match longest {
+            Some(longest) if longest < LONGEST_AUTHOR => {
+                format!("maps author_did with ignore_above {longest}, below {LONGEST_AUTHOR}")
+            }
+            _ => return None,
+        },
         Some(other) => format!("maps author_did as {other}"),
         None => "does not map author_did".to_owned(),
     };

@@ -41,6 +41,8 @@ pub(super) struct IndexSettings {
     pub(super) block: Option<&'static str>,
     /// Whether `--bulk-load-settings` has set them.
     pub(super) tuned: bool,
+    /// Whether fields keep malformed values without indexing them, unless their mapping says otherwise.
+    pub(super) ignores_malformed: bool,
     /// Ingest pipelines that documents go through.
     pub(super) pipelines: Pipelines,
     /// Notes for users.
@@ -84,6 +86,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
     };
     IndexSettings {
         tuned: is_tuned(&settings),
+        ignores_malformed: setting("index.mapping.ignore_malformed") == Some("true"),
         pipelines: PIPELINES.into_iter().filter_map(pipeline).collect(),
         gc_deletes,
         durability_async: durability.eq_ignore_ascii_case("async"),

@@ -77,6 +77,10 @@ fn offer(client: &Client, target: &Target, indices: &Indices, needs: Needs) -> R
         let fields = sent(is_tombstones, needs.names.fields);
         let probe = Probe { client, target, index: found, needs, fields };
         checks.extend(probe.offer());
+        // An alias with routing ignores that of a document.
+        if !settings.pipelines.is_empty() && target.routing.is_none() {
+            checks.extend(probe.offer_to_pipelines());
+        }
         checks.extend(is_base64.then(|| probe::judge_base64(target, probe.offer_base64())));
     } else if is_base64 {
         checks.push(probe::judge_base64(target, None));
@@ -116,12 +120,15 @@ pub(super) fn judge(
     let mut checks = vec![judge_indices(name, &write_index, indices)?];
     let mut gc_deletes = Duration::MAX;
     let mut durability_async = false;
+    let mut ignores_malformed = false;
     let mut members = Vec::with_capacity(indices.len());
     for (index, found) in indices {
         // An alias with routing provides it itself, and refuses any other.
         let is_routed = alias(name, found).is_some_and(|alias| alias.index_routing.is_some());
         let requires_routing = !is_routed && found.mappings.as_ref().is_some_and(fields::requires_routing);
-        let returned = found.mappings.as_ref().map(Returned::of).unwrap_or_default();
+        let returned =
+            found.mappings.as_ref().map(|mappings| Returned::of(mappings, found.settings.as_ref()));
+        let returned = returned.unwrap_or_default();
         let mut member = Member { name: index.clone(), uuid: None, requires_routing, block: None, returned };
         if let Some(set) = &found.settings {
             let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Value::Null));
@@ -130,6 +137,7 @@ pub(super) fn judge(
             checks.extend((settings.tuned && !needs.manage).then(|| settings::judge_tuned(index)));
             member.uuid = settings.uuid.clone();
             member.block = settings.block;
+            ignores_malformed |= *index == write_index && settings.ignores_malformed;
             checks.extend(if *index == write_index {
                 settings.checks
             } else {
@@ -144,6 +152,9 @@ pub(super) fn judge(
     }
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, dense_vectors) = match mappings {
+        Some(mappings) if ignores_malformed => {
+            judge_mapping(needs, name, &write_index, &fields::ignoring_malformed(mappings), product)
+        }
         Some(mappings) => judge_mapping(needs, name, &write_index, mappings, product),
         None => (vec![not_shown("mapping", &write_index, product)], false),
     };
@@ -153,6 +164,7 @@ pub(super) fn judge(
         |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
     let unsearchable = indices.iter().filter_map(judge_author).collect();
     let hides_documents = indices.values().filter_map(|found| alias(name, found)).any(Alias::hides_documents);
+    let routing = indices.values().find_map(|found| alias(name, found)?.index_routing.clone());
     let name = name.to_owned();
     let target = Target {
         name,
@@ -164,6 +176,7 @@ pub(super) fn judge(
         dense_vectors,
         unsearchable,
         hides_documents,
+        routing,
     };
     Ok((target, checks))
 }
@@ -180,6 +193,7 @@ fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
         dense_vectors: false,
         unsearchable: Vec::new(),
         hides_documents: false,
+        routing: None,
     };
     let text = format!(
         "this server does not show this key whether {name} exists and has the right mapping; the run \

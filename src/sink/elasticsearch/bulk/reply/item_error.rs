@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{Answer, Refusal, refused};
 use crate::sink::elasticsearch::client::text_of_error;
+use crate::sink::elasticsearch::outcome::{LICENSE_ADVICE, lacks_license};
 
 /// Error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and one
 /// odd error must not cost the other items their outcome.
@@ -83,20 +84,31 @@ impl ItemError {
         }
     }
 
+    /// Returns the answer to a request that is not allowed. `lacks` describes what the run may not do, `grant` says what
+    /// helps.
+    pub(super) fn not_allowed(&self, lacks: &str, grant: &str) -> Answer {
+        let what = self.describe();
+        Answer::Stop(refused(if lacks_license(&self.reason) {
+            format!("{LICENSE_ADVICE} ({what})")
+        } else {
+            format!("{lacks} ({what}): {grant}")
+        }))
+    }
+
     /// Classifies the error of one document of a look-up.
     pub(super) fn look_up_answer(&self) -> Answer {
         match self.kind.as_str() {
-            "security_exception" => Answer::Stop(refused(format!(
-                "this run may not read an index ({}): grant read on it",
-                self.describe()
-            ))),
+            "security_exception" => self.not_allowed("this run may not read an index", "grant read on it"),
             _ if self.means_move() => Answer::Moved(refused(self.move_message())),
             _ => Answer::Retry(self.describe()),
         }
     }
 
-    pub(super) fn into_refusal(self) -> Refusal {
+    /// Returns the refusal of an action with this status.
+    pub(super) fn into_refusal(self, status: u16) -> Refusal {
         let error_type = if self.kind.is_empty() { "refused".to_owned() } else { self.kind };
-        Refusal { error_type, reason: self.reason }
+        let reason =
+            if self.reason.is_empty() { format!("status {status}, without a reason") } else { self.reason };
+        Refusal { error_type, reason }
     }
 }

@@ -14,7 +14,7 @@ fn judged(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>
     let reported: Value = serde_json::from_slice(body).unwrap_or_default();
     let id = |n: usize| reported["items"][n].as_object()?.values().next()?["_id"].as_str();
     let ids: Vec<&str> = (0..actions).map(|n| id(n).unwrap_or("x")).collect();
-    judge_items(body, operation, &ids, &|_| true)
+    judge_items(body, operation, &ids, &|_, _| true)
 }
 
 fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
@@ -104,6 +104,15 @@ fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
 }
 
 #[test]
+fn a_license_that_does_not_cover_the_index_is_not_told_as_a_missing_privilege() {
+    let error =
+        r#","error":{"type":"security_exception","reason":"current license is non-compliant for [x]"}"#;
+    let body = format!(r#"{{"items":[{}]}}"#, item(403, error));
+    let Err(Answer::Stop(failure)) = judged(body.as_bytes(), Operation::Index, 1) else { panic!("{body}") };
+    assert!(failure.message.contains("renew the license") && !failure.message.contains("privilege"));
+}
+
+#[test]
 fn every_item_reports_the_type_and_reason_of_its_error() {
     for (status, kind) in [
         (429, "es_rejected_execution_exception"),
@@ -131,10 +140,38 @@ fn every_item_reports_the_type_and_reason_of_its_error() {
 }
 
 #[test]
-fn an_unsuccessful_item_without_an_error_is_refused() {
-    let body = format!(r#"{{"items":[{}]}}"#, item(304, ""));
-    let refusal = Refusal { error_type: "refused".into(), reason: String::new() };
+fn a_refused_item_without_an_error_reports_its_status() {
+    let body = format!(r#"{{"items":[{}]}}"#, item(410, ""));
+    let refusal = Refusal { error_type: "refused".into(), reason: "status 410, without a reason".into() };
     assert_eq!(items(&body, Operation::Index, 1), [Item::Refused(refusal)]);
+}
+
+#[test]
+fn an_item_that_is_neither_confirmed_nor_refused_is_sent_again() {
+    let confirmed_with_an_error = item(201, &error("some_exception"));
+    for item in [item(0, ""), item(102, ""), item(304, ""), item(999, ""), confirmed_with_an_error] {
+        for (operation, kind) in [(Operation::Index, "index"), (Operation::Delete, "delete")] {
+            let body = format!(r#"{{"items":[{}]}}"#, item.replace("index", kind));
+            assert!(matches!(items(&body, operation, 1)[..], [Item::Retry(_)]), "{body}");
+        }
+    }
+}
+
+#[test]
+fn items_in_another_order_are_not_trusted() {
+    let item = |id: &str, status: u16| format!(r#"{{"delete":{{"_id":"{id}","status":{status}}}}}"#);
+    let body = format!(r#"{{"items":[{},{}]}}"#, item("b", 429), item("a", 200));
+    let judged = judge_items(body.as_bytes(), Operation::Delete, &["a", "b"], &|_, _| true);
+    assert!(matches!(judged, Err(Answer::Retry(why)) if why.contains("another order")));
+}
+
+#[test]
+fn an_error_in_place_of_the_items_is_named() {
+    let body = br#"{"error":{"type":"circuit_breaking_exception","reason":"Data too large"},"status":429}"#;
+    let of_items = judge_items(body, Operation::Index, &["a"], &|_, _| true).map(drop);
+    for judged in [of_items, judge_look_up(body, &["a"]).map(drop)] {
+        assert!(matches!(&judged, Err(Answer::Retry(why)) if why.contains("Data too large")), "{judged:?}");
+    }
 }
 
 #[test]
@@ -358,7 +395,7 @@ fn a_search_that_not_all_shards_have_answered_has_found_nothing_yet() {
 fn a_document_that_is_not_written_as_it_was_sent_is_not_a_success() {
     let judge = |rest: &str| {
         let body = format!(r#"{{"items":[{}]}}"#, item(200, rest));
-        judge_items(body.as_bytes(), Operation::Index, &["x"], &|index| index == "posts_v1")
+        judge_items(body.as_bytes(), Operation::Index, &["x"], &|_, index| index == "posts_v1")
             .unwrap()
             .remove(0)
     };

@@ -23,6 +23,16 @@ pub(super) enum BulkItem {
     Update(IgnoredAny),
 }
 
+impl BulkItem {
+    /// Returns the id of the document, if the item has it.
+    pub(super) fn id(&self) -> Option<&str> {
+        match self {
+            Self::Index(result) | Self::Delete(result) => result.id.as_deref(),
+            Self::Create(_) | Self::Update(_) => None,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct ItemResult {
     pub(super) status: u16,

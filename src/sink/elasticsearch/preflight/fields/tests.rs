@@ -117,6 +117,8 @@ fn posts_can_be_searched_by_an_author_that_is_an_indexed_keyword() {
         (json!({"author_did": {"type": "wildcard"}}), None),
         (json!({"author_did": {"type": "keyword", "index": false}}), None),
         (json!({"author_did": {"type": "keyword", "doc_values": false}}), None),
+        (json!({"author_did": {"type": "keyword", "ignore_above": 256}}), None),
+        (json!({"author_did": {"type": "keyword", "ignore_above": 31}}), Some("ignore_above 31")),
         (json!({"author_did": {"type": "keyword", "index": false, "doc_values": false}}), Some("neither")),
         (json!({"author_did": {"type": "text", "fields": {"keyword": {"type": "keyword"}}}}), Some("text")),
         (json!({"author_did": {"properties": {}}}), Some("object")),
@@ -192,6 +194,19 @@ fn a_field_that_accepts_no_text_is_refused_and_one_that_does_not_index_it_is_a_w
         assert_eq!(check.as_ref().map(|check| check.status), expected, "{mapping}");
         assert!(check.is_none_or(|check| check.text.contains("content")), "{mapping}");
     }
+}
+
+#[test]
+fn an_index_that_ignores_malformed_values_keeps_them_unless_the_field_says_otherwise() {
+    let date = |more: Value| {
+        let mut mapping = json!({"type": "date", "format": "epoch_millis"});
+        mapping.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"dynamic": false, "properties": {"at_uri": {"type": "keyword"}, "created_at": mapping}})
+    };
+    let judged = |mappings: &Value| statuses(&judge("posts", mappings, &[("created_at", Kind::Date)]));
+    let (silent, says_otherwise) = (date(json!({})), date(json!({"ignore_malformed": false})));
+    assert_eq!((judged(&silent), judged(&ignoring_malformed(&silent))), (vec![Failed], vec![Warning]));
+    assert_eq!(judged(&ignoring_malformed(&says_otherwise)), [Failed]);
 }
 
 #[test]
