@@ -66,6 +66,13 @@ pub struct Batch {
     pub actions: Vec<Action>,
 }
 
+impl Batch {
+    /// Returns its posts, in the order of their lines.
+    pub fn posts(&self) -> impl Iterator<Item = &Action> {
+        self.actions.iter().filter(|action| action.kind == ActionKind::Post)
+    }
+}
+
 /// A row that cannot be indexed: one line of the dead-letter file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DeadLetter {

@@ -45,6 +45,7 @@ mod tests {
     use crate::sink::Sink;
     use crate::sink::elasticsearch::encode::VectorEncoding;
     use crate::sink::elasticsearch::encode::document::write_action;
+    use crate::sink::upcoming::Upcoming;
 
     /// A sink that accepts documents and does nothing with them.
     pub(super) struct NullSink;
@@ -54,7 +55,7 @@ mod tests {
             write_action(body, Names::default(), action, document, VectorEncoding::Array, 0);
         }
 
-        fn deliver(&self, _: &Batch) -> Outcomes {
+        fn deliver(&self, _: &Batch, _: &mut Upcoming) -> Outcomes {
             Outcomes::default()
         }
 

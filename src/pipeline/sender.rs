@@ -7,6 +7,7 @@ use crate::model::{Batch, Event, Outcomes};
 use crate::pulse::Stage;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
+use crate::sink::upcoming::Upcoming;
 
 /// Runs one sender until the batch channel closes. The channel is drained even if the run is to stop, so that every batch
 /// is reported. If a delivery panics, its rows are reported as unconfirmed.
@@ -17,10 +18,11 @@ pub fn run(
     buffers: &BufferPool,
     stop: &Stop,
 ) {
-    for batch in batches {
+    let mut upcoming = Upcoming::new(batches);
+    while let Some(batch) = upcoming.advance() {
         let delivered = stop.guard("a sender", || {
             let _watch = stop.pulse().watch(Stage::Sender);
-            sink.deliver(&batch)
+            sink.deliver(&batch, &mut upcoming)
         });
         let outcomes = delivered.unwrap_or_else(|| Outcomes::unconfirmed(batch.actions.len()));
         buffers.put_back(batch.body);

@@ -13,7 +13,10 @@ use crate::shutdown::Stop;
 use crate::sink::Sink;
 
 /// Capacity of the batch channel per sender: enough that no sender waits for a worker, few enough to bound memory.
-const BATCHES_PER_SENDER: usize = 2;
+const QUEUED_PER_SENDER: usize = 1;
+
+/// Batches that a sender has at most: the one that it delivers, and the next one.
+const TAKEN_PER_SENDER: usize = 2;
 
 /// Runs `produce`, which sends batches from `workers` threads, together with the senders and the ledger. Returns the
 /// archives to do again, once `produce` has dropped its ends of the channels and the ledger has received every event. A
@@ -26,9 +29,9 @@ pub fn stages(
     stop: &Stop,
     produce: impl FnOnce(Sender<Batch>, Sender<Event>, &BufferPool) + Send,
 ) -> Vec<Arc<Archive>> {
-    let (batch_sender, batches) = bounded(senders * BATCHES_PER_SENDER);
+    let (batch_sender, batches) = bounded(senders * QUEUED_PER_SENDER);
     let (event_sender, events) = bounded(senders + workers);
-    let buffers = &BufferPool::new(senders * (BATCHES_PER_SENDER + 1) + workers);
+    let buffers = &BufferPool::new(senders * (QUEUED_PER_SENDER + TAKEN_PER_SENDER) + workers);
     thread::scope(|scope| {
         for _ in 0..senders {
             let (batches, events) = (batches.clone(), event_sender.clone());

@@ -8,6 +8,9 @@ use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
 pub mod batch;
 pub mod elasticsearch;
 pub mod ndjson;
+pub mod upcoming;
+
+use upcoming::Upcoming;
 
 /// Takes documents in batches.
 pub trait Sink: Sync {
@@ -16,8 +19,8 @@ pub trait Sink: Sync {
     fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>);
 
     /// Delivers a batch: every action gets an outcome. If the run stops first, the rest is `unconfirmed`. The outcomes
-    /// always add up to the number of actions.
-    fn deliver(&self, batch: &Batch) -> Outcomes;
+    /// always add up to the number of actions. `upcoming` shows the batch that follows, so that one request can serve both.
+    fn deliver(&self, batch: &Batch, upcoming: &mut Upcoming) -> Outcomes;
 
     /// Returns the fields that posts have in this sink.
     fn fields(&self) -> FieldChoice {

@@ -11,6 +11,7 @@ use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::action::write_delete;
 use crate::sink::elasticsearch::encode::document::write_action;
+use crate::sink::upcoming::Upcoming;
 use crate::timestamp::now_millis;
 
 /// Counts what would be sent, and writes it to `output` as bulk NDJSON.
@@ -45,7 +46,7 @@ impl Sink for Ndjson<'_> {
         write_action(body, self.names, action, document, self.vectors, now_millis());
     }
 
-    fn deliver(&self, batch: &Batch) -> Outcomes {
+    fn deliver(&self, batch: &Batch, _: &mut Upcoming) -> Outcomes {
         let mut outcomes = Outcomes::default();
         if let Some(output) = &self.output {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);

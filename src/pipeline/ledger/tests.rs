@@ -11,6 +11,7 @@ use super::*;
 use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation, Tally};
 use crate::observe::captured::lines_of;
 use crate::shutdown::StopReason;
+use crate::sink::upcoming::Upcoming;
 
 /// The current generation of the sink.
 const PRESENT: Generation = 3;
@@ -21,7 +22,7 @@ struct Fake<'r, F: Fn() -> Result<(), Failure> + Sync>(&'r F);
 impl<F: Fn() -> Result<(), Failure> + Sync> Sink for Fake<'_, F> {
     fn encode(&self, _: &mut Vec<u8>, _: &Action, _: &Document<'_>) {}
 
-    fn deliver(&self, _: &Batch) -> Outcomes {
+    fn deliver(&self, _: &Batch, _: &mut Upcoming) -> Outcomes {
         Outcomes::default()
     }
 

@@ -12,6 +12,7 @@ use crate::observe::progress::{Figures, Progress};
 use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::shutdown::StopReason;
+use crate::sink::upcoming::Upcoming;
 
 /// Number of batches: far more than fit into the channels.
 const BATCHES: u64 = 200;
@@ -39,7 +40,7 @@ struct Fake {
 impl Sink for Fake {
     fn encode(&self, _: &mut Vec<u8>, _: &Action, _: &Document<'_>) {}
 
-    fn deliver(&self, batch: &Batch) -> Outcomes {
+    fn deliver(&self, batch: &Batch, _: &mut Upcoming) -> Outcomes {
         let is_first = self.delivered.fetch_add(1, Ordering::SeqCst) == 0;
         assert!(self.panics != Panics::OnDelivery || !is_first, "in the delivery");
         let indexed = batch.actions.len() as u64;

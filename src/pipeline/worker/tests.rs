@@ -14,6 +14,7 @@ use super::*;
 use crate::exit::Failure;
 use crate::model::{Action, Document, Generation, Outcomes, Selection, Tally};
 use crate::shutdown::StopReason;
+use crate::sink::upcoming::Upcoming;
 
 /// A sink that calls a function for each document.
 struct Fake<F: Fn(&Document<'_>) + Sync>(F);
@@ -24,7 +25,7 @@ impl<F: Fn(&Document<'_>) + Sync> Sink for Fake<F> {
         body.push(b'\n');
     }
 
-    fn deliver(&self, _: &Batch) -> Outcomes {
+    fn deliver(&self, _: &Batch, _: &mut Upcoming) -> Outcomes {
         Outcomes::default()
     }
 

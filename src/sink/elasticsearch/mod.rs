@@ -10,6 +10,7 @@ use crate::observe::report::RequestCounters;
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
+use crate::sink::upcoming::Upcoming;
 use crate::timestamp::now_millis;
 
 mod agreement;
@@ -96,8 +97,8 @@ impl Sink for Elasticsearch<'_> {
         write_action(body, self.server.names, action, document, vectors, now_millis());
     }
 
-    fn deliver(&self, batch: &Batch) -> Outcomes {
-        self.bulk.deliver(batch)
+    fn deliver(&self, batch: &Batch, upcoming: &mut Upcoming) -> Outcomes {
+        self.bulk.deliver(batch, upcoming)
     }
 
     fn fields(&self) -> FieldChoice {

@@ -26,6 +26,7 @@ use crate::model::{
     Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Names, Outcomes, Post, Version,
 };
 use crate::sink::elasticsearch::client::{ContentType, Reply};
+use crate::sink::upcoming::Upcoming;
 use crate::timestamp::now_millis;
 
 /// Maximum number of posts that are tried. After that the server is assumed to read only arrays.
@@ -161,7 +162,7 @@ impl Prover {
 }
 
 fn send(bulk: &Bulk<'_>, sample: &Sample<'_>, encoding: VectorEncoding) -> Outcomes {
-    bulk.deliver(&sample.batch(bulk.targets.now().names, encoding))
+    bulk.deliver(&sample.batch(bulk.targets.now().names, encoding), &mut Upcoming::nothing())
 }
 
 impl Sample<'_> {

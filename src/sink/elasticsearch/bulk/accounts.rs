@@ -88,7 +88,7 @@ impl Bulk<'_> {
         let mut refusal = None;
         for batch in self.tombstones(batch, account, at_uris) {
             let mut report = BatchReport::new(&batch);
-            self.index(&batch, &mut report)?;
+            self.index(&batch, None, &mut report)?;
             self.delete(&mut report)?;
             let refused = report.finish().dead_letters.into_iter().next();
             refusal = refusal.or(refused.map(|letter| Refusal {

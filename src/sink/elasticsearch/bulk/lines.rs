@@ -18,17 +18,18 @@ pub(super) struct BodyLines<'b> {
 }
 
 impl<'b> BodyLines<'b> {
-    /// Splits the lines into parts within the limits of a request. A line over the byte limit gets a part of its own.
+    /// Splits some of the lines into parts within the limits of a request. A line over the byte limit gets a part of its own.
     /// The last part in the list is sent first.
-    pub(super) fn parts(&self, limits: BatchLimits) -> Vec<Vec<usize>> {
+    pub(super) fn parts(&self, lines: &[usize], limits: BatchLimits) -> Vec<Vec<usize>> {
         let mut parts: Vec<Vec<usize>> = Vec::new();
         let mut bytes = 0;
-        for (line, range) in self.ranges.iter().enumerate() {
-            bytes += range.len();
+        for &line in lines {
+            let length = self.bytes(&[line]);
+            bytes += length;
             match parts.last_mut() {
                 Some(part) if part.len() < limits.docs && bytes <= limits.bytes => part.push(line),
                 _ => {
-                    bytes = range.len();
+                    bytes = length;
                     parts.push(vec![line]);
                 }
             }
@@ -189,7 +190,8 @@ mod tests {
             end - length..end
         });
         let ranges = ranges.collect();
-        BodyLines { operation: Operation::Delete, body: &[], ranges, actions: Vec::new() }.parts(limits)
+        let all: Vec<usize> = (0..lengths.len()).collect();
+        BodyLines { operation: Operation::Delete, body: &[], ranges, actions: Vec::new() }.parts(&all, limits)
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! 3. Look up the posts just sent again.
 //! 4. Delete from `posts` those that have a tombstone now.
 //!
+//! If the next batch is there already, step 3 looks up its posts in the same request, which saves its step 1.
+//!
 //! A row gets its outcome after the last request that concerns it. A run that is killed in between repeats them all.
 //! That is safe, since versions are external.
 //!
@@ -16,6 +18,8 @@
 //! post looks for a tombstone afterwards, and the writer of a tombstone deletes the post afterwards, so the later of
 //! the two finds what the other wrote. Actions that have waited longer than half of `index.gc_deletes` since their
 //! look-up are looked up again before they are sent.
+
+use std::time::Instant;
 
 use self::attempt::{Attempt, read};
 use self::batch_report::BatchReport;
@@ -33,6 +37,7 @@ use crate::retry::throttle::{Stopped, Throttle};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::live_targets::LiveTargets;
+use crate::sink::upcoming::{LookedUp, Upcoming};
 
 pub mod accounts;
 pub(super) mod attempt;
@@ -73,15 +78,19 @@ pub struct Bulk<'r> {
 }
 
 impl Bulk<'_> {
-    /// Delivers a batch: every action gets an outcome.
-    pub fn deliver(&self, batch: &Batch) -> Outcomes {
+    /// Delivers a batch: every action gets an outcome. Looks up the posts of the batch that follows, too, if there is one
+    /// already.
+    pub fn deliver(&self, batch: &Batch, upcoming: &mut Upcoming) -> Outcomes {
+        let looked_up = upcoming.looked_up();
         // Read before the first request, so that no later move of an alias is missed.
-        let generation = self.targets.now().generation;
+        let generation = looked_up
+            .as_ref()
+            .map_or_else(|| self.targets.now().generation, |looked_up| looked_up.generation);
         let mut report = BatchReport::new(batch);
         // `stop` has the reason. Unfinished actions count as unconfirmed.
         let _ = self
-            .index(batch, &mut report)
-            .and_then(|()| self.look_up_again(&mut report))
+            .index(batch, looked_up, &mut report)
+            .and_then(|()| self.look_up_again(&mut report, upcoming))
             .and_then(|()| self.delete(&mut report))
             .and_then(|()| self.delete_accounts(batch, &mut report));
         Outcomes { generation: Some(generation), ..report.finish() }
@@ -95,23 +104,39 @@ impl Bulk<'_> {
         if self.stop.is_requested() { self.client.with_short_limit() } else { self.client.clone() }
     }
 
-    pub(super) fn index(&self, batch: &Batch, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
+    fn index(
+        &self,
+        batch: &Batch,
+        looked_up: Option<LookedUp>,
+        report: &mut BatchReport<'_>,
+    ) -> Result<(), Stopped> {
         let lines = BodyLines {
             operation: Operation::Index,
             body: &batch.body,
             ranges: batch.actions.iter().map(|action| action.lines.clone()).collect(),
             actions: batch.actions.iter().collect(),
         };
-        Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome)).run()
+        Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome))
+            .looked_up(looked_up)
+            .run()
     }
 
-    /// Looks up which of the posts just sent have a tombstone by now. These are then deleted, too.
-    fn look_up_again(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
-        let posts: Vec<&Action> = report.sent().collect();
-        if !posts.is_empty() {
-            let tombstones = self.look_up_to_finish(&posts)?;
-            report.looked_up_again(&tombstones);
+    /// Looks up which of the posts just sent have a tombstone by now. These are then deleted, too. The same request
+    /// looks up the posts of the next batch.
+    fn look_up_again(&self, report: &mut BatchReport<'_>, upcoming: &mut Upcoming) -> Result<(), Stopped> {
+        let mut posts: Vec<&Action> = report.sent().collect();
+        let sent = posts.len();
+        if sent == 0 {
+            return Ok(());
         }
+        let (generation, at) = (self.targets.now().generation, Instant::now());
+        if !self.stop.is_requested() {
+            posts.extend(upcoming.peek().into_iter().flat_map(Batch::posts));
+        }
+        let mut tombstones = self.look_up_to_finish(&posts)?;
+        let of_next = tombstones.split_off(sent);
+        report.looked_up_again(&tombstones);
+        upcoming.keep(LookedUp { generation, at, tombstones: of_next });
         Ok(())
     }
 }

@@ -4,9 +4,11 @@
 mod items;
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::time::Instant;
 
 use super::lines::{BodyLines, halves};
+use super::look_up::Tombstones;
 use super::refused::{Refused, RefusedPart, refuses_everything};
 use super::{Attempt, Bulk};
 use crate::observe::traffic::Again;
@@ -14,6 +16,7 @@ use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::Refusal;
+use crate::sink::upcoming::LookedUp;
 
 /// Size in bytes above which a broken connection may mean "request too large". Common limits are far above (nginx: 1
 /// MiB by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
@@ -32,6 +35,10 @@ pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
     lines: &'s BodyLines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
+    /// The lines without an outcome, before the first request.
+    left: Vec<usize>,
+    /// When they were looked up, if that is done already.
+    looked_up: Option<Instant>,
     /// Whether the server has judged any action.
     judged: bool,
     /// Actions refused on their own. They are judged at the end, when it is known whether they are to blame or the
@@ -60,12 +67,24 @@ impl<'s, 'r> Settling<'s, 'r> {
         lines: &'s BodyLines<'s>,
         on_final: &'s mut dyn FnMut(usize, Final),
     ) -> Self {
-        Self { bulk, lines, on_final, judged: false, refused: Vec::new() }
+        let left = (0..lines.ranges.len()).collect();
+        Self { bulk, lines, on_final, left, looked_up: None, judged: false, refused: Vec::new() }
+    }
+
+    /// Uses what was looked up for these lines before.
+    pub(super) fn looked_up(mut self, looked_up: Option<LookedUp>) -> Self {
+        if let Some(LookedUp { at, tombstones, .. }) = looked_up {
+            let mut left = mem::take(&mut self.left);
+            let (asked, _) = self.lines.to_look_up(&left);
+            self.suppress_found(&mut left, asked, tombstones);
+            (self.left, self.looked_up) = (left, Some(at));
+        }
+        self
     }
 
     /// Sends until each line has an outcome.
     pub(super) fn run(mut self) -> Result<(), Stopped> {
-        let mut parts = self.lines.parts(self.bulk.limits);
+        let mut parts = self.lines.parts(&self.left, self.bulk.limits);
         while let Some(part) = parts.pop() {
             let halves = if self.is_too_large(&part) { Some(halves(part)) } else { self.settle(part)? };
             parts.extend(halves.into_iter().flatten());
@@ -96,7 +115,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         let mut patience = self.bulk.retries.patience();
         // What look-ups meet must not count against the size of the bulk request, nor the other way round.
         let mut look_up_patience = self.bulk.retries.patience();
-        let mut looked_up: Option<Instant> = None;
+        let mut looked_up = self.looked_up;
         while !part.is_empty() {
             // Another sender may have learnt a limit in the meantime.
             if patience.interruptions() > 0 && self.is_too_large(&part) {
@@ -136,15 +155,20 @@ impl<'s, 'r> Settling<'s, 'r> {
         let Some((tombstones, permit)) = self.bulk.look_up(permit, &posts, patience)? else {
             return Ok(None);
         };
+        self.suppress_found(part, asked, tombstones);
+        // After a signal, another request to a server that hangs would double the time until the end.
+        if self.bulk.stop.is_requested() { Err(Stopped) } else { Ok(Some(permit)) }
+    }
+
+    /// Removes the lines that have a tombstone. `asked`: the lines that were looked up, in the order of `tombstones`.
+    fn suppress_found(&mut self, lines: &mut Vec<usize>, asked: Vec<usize>, tombstones: Tombstones) {
         let found = asked.into_iter().zip(tombstones);
         let suppressed: BTreeMap<usize, u64> =
             found.filter_map(|(line, version)| Some((line, version?))).collect();
-        part.retain(|line| !suppressed.contains_key(line));
+        lines.retain(|line| !suppressed.contains_key(line));
         for (line, version) in suppressed {
             (self.on_final)(line, Final::Suppressed(version));
         }
-        // After a signal, another request to a server that hangs would double the time until the end.
-        if self.bulk.stop.is_requested() { Err(Stopped) } else { Ok(Some(permit)) }
     }
 
     fn send(

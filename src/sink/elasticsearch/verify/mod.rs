@@ -23,6 +23,7 @@ use crate::model::{Action, Batch, Document, FieldChoice, Finding, Generation, Ou
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Stopped;
 use crate::sink::Sink;
+use crate::sink::upcoming::Upcoming;
 use crate::timestamp::now_millis;
 
 mod compare;
@@ -207,7 +208,7 @@ impl Sink for Verifier<'_> {
         self.elasticsearch.server.names.fields
     }
 
-    fn deliver(&self, batch: &Batch) -> Outcomes {
+    fn deliver(&self, batch: &Batch, _: &mut Upcoming) -> Outcomes {
         let mut outcomes = Outcomes::default();
         // `stop` has the reason. Unfinished actions count as unconfirmed.
         let _ = self.verify(batch, &mut outcomes);

@@ -9,6 +9,7 @@ use crate::model::{Action, Batch, Finding, Outcomes};
 use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::replayed::write_replayed;
+use crate::sink::upcoming::Upcoming;
 
 /// Pause before a retry while an index still remembers the delete of a post.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
@@ -30,7 +31,8 @@ impl Verifier<'_> {
         let mut has_logged = false;
         loop {
             let actions: Vec<&Action> = open.iter().filter_map(|&nth| Some(differing.get(nth)?.0)).collect();
-            let sent = self.elasticsearch.bulk.deliver(&batch_of(batch, &actions, vectors));
+            let again = batch_of(batch, &actions, vectors);
+            let sent = self.elasticsearch.bulk.deliver(&again, &mut Upcoming::nothing());
             let was_cut_short = sent.tally.unconfirmed > 0;
             let superseded = sent.tally.superseded > 0;
             let rejected = Self::rejected_rows(&sent);
