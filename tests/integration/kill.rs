@@ -17,7 +17,11 @@ const FEWER_KILLS: usize = 20;
 /// Loads that are killed concurrently; most of their time is spent waiting for the server.
 const CONCURRENT: usize = 5;
 
-/// Twenty archives with posts, updates, deletions and rejected rows.
+/// How many archives a load has.
+const ARCHIVES: usize = 20;
+const FEWER_ARCHIVES: usize = 10;
+
+/// Archives with posts, updates, deletions and rejected rows.
 fn archives() -> Vec<Archive> {
     let rows = |archive: usize| {
         let own = (0..10).map(move |n| post(&format!("a{archive}-{n}"), "first").row());
@@ -31,7 +35,9 @@ fn archives() -> Vec<Archive> {
         ];
         own.chain(later)
     };
-    (0..20).map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(rows(n))).collect()
+    (0..long_or(ARCHIVES, FEWER_ARCHIVES))
+        .map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(rows(n)))
+        .collect()
 }
 
 /// A slow server, so that a run saves the state file several times.
