@@ -132,9 +132,15 @@ impl Stop {
     fn panicked(&self, who: &str, panic: &(dyn Any + Send)) {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
+        let what = if is_lack_of_threads(text) {
+            "the system allows no more threads: raise the limit of processes (ulimit -u, TasksMax of systemd, \
+             pids.max of a container), or lower --workers and --senders"
+                .to_owned()
+        } else {
+            format!("an internal error in {who}: {text}; please report it")
+        };
         let failure = Failure::run(format!(
-            "an internal error in {who}: {text}; please report it, and run again: archives that are not \
-             marked are loaded again, nothing is lost"
+            "{what}, and run again: archives that are not marked are loaded again, nothing is lost"
         ));
         // If the run already stops for another reason, its end reports only that one.
         if !self.request(StopReason::Fatal(failure.clone())) {
@@ -264,6 +270,12 @@ impl Stop {
         self.request(reason);
         now.duration_since(first) >= ONE_REQUEST
     }
+}
+
+/// Whether a panic means that no thread could be started, by its text. The standard library panics where a scope starts
+/// one.
+pub(crate) fn is_lack_of_threads(panic: &str) -> bool {
+    panic.contains("failed to spawn thread")
 }
 
 /// Panics if a test asks for it. Debug builds only.

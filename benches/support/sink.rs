@@ -1,17 +1,19 @@
 //! A fake Elasticsearch that answers at once and only counts, so that a benchmark measures the program alone.
 
-use std::io::{BufRead, BufReader, Read, Result, Write};
+use std::io::{BufRead, BufReader, Error, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+
+use libdeflater::Decompressor;
 
 /// Counters of what has arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Bulk actions.
     pub(crate) actions: AtomicU64,
-    /// Bytes of bulk bodies.
+    /// Bytes of all bodies.
     pub(crate) bytes: AtomicU64,
 }
 
@@ -38,21 +40,27 @@ fn serve(stream: &TcpStream, counters: &Counters) -> Result<()> {
         if reader.read_line(&mut request)? == 0 {
             return Ok(());
         }
-        let mut length = 0;
+        let (mut length, mut is_gzip) = (0, false);
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
             if header.trim().is_empty() {
                 break;
             }
-            if let Some((name, value)) = header.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().unwrap_or_default();
+            if let Some((name, value)) = header.split_once(':') {
+                match &*name.to_ascii_lowercase() {
+                    "content-length" => length = value.trim().parse().unwrap_or_default(),
+                    "content-encoding" => is_gzip = value.trim() == "gzip",
+                    _ => {}
+                }
             }
         }
         body.resize(length, 0);
         reader.read_exact(&mut body)?;
+        counters.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        if is_gzip {
+            body = gunzip(&body)?;
+        }
         let (status, reply) = answer(&request, &body, counters);
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -64,10 +72,17 @@ fn serve(stream: &TcpStream, counters: &Counters) -> Result<()> {
     }
 }
 
+/// Decompresses a gzip member. Its last four bytes give the size of its content.
+fn gunzip(body: &[u8]) -> Result<Vec<u8>> {
+    let size = body.last_chunk().map_or(0, |tail| u32::from_le_bytes(*tail));
+    let mut content = vec![0; size as usize];
+    Decompressor::new().gzip_decompress(body, &mut content).map_err(Error::other)?;
+    Ok(content)
+}
+
 fn answer(request: &str, body: &[u8], counters: &Counters) -> (&'static str, String) {
     let path = request.split(' ').nth(1).unwrap_or_default();
     if path.starts_with("/_bulk") {
-        counters.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         ("200 OK", bulk(body, counters))
     } else if path.starts_with("/_mget") {
         ("200 OK", look_up(body))

@@ -130,7 +130,7 @@ impl Signer {
             value.contains(&format!("Credential={}/", credentials.access_key))
         };
         let Ok(now) = self.credentials() else { return false };
-        !was_sent(&now) || self.provider.renew_refused(&now).is_ok_and(|others| others.is_some())
+        !was_sent(&now) || self.provider.renew_refused(&now, true).is_ok_and(|others| others.is_some())
     }
 
     pub(super) fn refusal(&self, body: &[u8]) -> String {

@@ -136,12 +136,34 @@ pub(super) fn check_exists(name: &str, path: &str) -> Result<(), Failure> {
     match fs::metadata(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(Failure::usage(format!("{name} names {path:?}, which does not exist")))
+            let hint = hint_about(path);
+            Err(Failure::usage(format!("{name} names {path:?}, which does not exist{hint}")))
         }
         Err(error) => {
             let text = format!("{name} names {path:?}, which cannot be read: {error}");
             Err(failure_that_may_pass(&error, &text).unwrap_or_else(|| Failure::usage(text)))
         }
+    }
+}
+
+/// What is probably wrong with a path that does not exist: it was meant for a shell, or for another setting.
+fn hint_about(path: &str) -> &'static str {
+    if path.starts_with(['"', '\'']) {
+        ": remove the quotes, which docker --env-file keeps"
+    } else if path.trim() != path {
+        ": remove the white space around it"
+    } else if path.starts_with("s3://") {
+        ": name the bucket in S3_SQLITE_DB_BUCKET, with --source s3"
+    } else if path.contains("://") {
+        ": it is a URL, name a folder or file of this machine"
+    } else if path.starts_with('~') {
+        ": write the home folder in full, since only a shell replaces ~"
+    } else if path.contains(['*', '?', '$']) {
+        ": name the folder itself, since only a shell replaces *, ? and $"
+    } else if path.contains([':', ',', ';']) {
+        ": several folders are given as arguments, each by itself"
+    } else {
+        ""
     }
 }
 
@@ -174,6 +196,23 @@ mod tests {
         let Task::Replay(replay) = config.task else { panic!("{config:?}") };
         assert_eq!(replay.path, path);
         assert_eq!(replay.reports.dead_letters, Some(folder.path().join("dead.failed")));
+    }
+
+    #[test]
+    fn a_path_that_does_not_exist_is_reported_with_what_is_probably_wrong() {
+        let message = |path: &str| check_exists("LOCAL_SQLITE_DB_PATH", path).unwrap_err().message;
+        for (path, hint) in [
+            ("\"/no/data\"", "remove the quotes"),
+            ("/no/data ", "white space"),
+            ("s3://bucket/in", "S3_SQLITE_DB_BUCKET"),
+            ("file:///no/data", "URL"),
+            ("~/no/data", "home folder"),
+            ("/no/data/*.db.zip", "only a shell"),
+            ("/no/data:/no/other", "as arguments"),
+        ] {
+            assert!(message(path).contains(hint), "{}", message(path));
+        }
+        assert!(message("/no/data").ends_with("names \"/no/data\", which does not exist"));
     }
 
     #[test]

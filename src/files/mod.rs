@@ -1,10 +1,12 @@
 //! Reads and replaces files that the operator names. Only regular files are read, since a pipe or device may block a run
 //! for ever. Files are replaced as a whole, by temporary files that nobody else can tamper with.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::exit::Failure;
@@ -78,6 +80,20 @@ pub fn check(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+/// Opens a device or pipe for writing that does not wait. A pipe that nobody reads is an error at once.
+///
+/// # Errors
+///
+/// Fails if it cannot be opened.
+pub fn open_device(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().write(true).custom_flags(flags).open(path);
+    opened.map_err(|error| match error.raw_os_error() {
+        errno if errno == Some(Errno::NXIO.raw_os_error()) => io::Error::other("nobody reads the pipe"),
+        _ => error,
+    })
 }
 
 /// Whether an error may pass without a change of the settings: a disk or file server is away, or the system has run out

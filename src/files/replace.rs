@@ -128,9 +128,11 @@ fn reserve(_: &File, _: u64) -> io::Result<()> {
 pub fn copy_bytes(mut from: &File, range: std::ops::Range<u64>, to: &mut dyn Write) -> io::Result<()> {
     from.seek(SeekFrom::Start(range.start))?;
     let mut left = range.end.saturating_sub(range.start);
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let at_once = |left: u64| usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+    // State files with many edits are copied in many short ranges.
+    let mut chunk = vec![0; at_once(left)];
     while left > 0 {
-        let wanted = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+        let wanted = at_once(left);
         let part = chunk.get_mut(..wanted).unwrap_or_default();
         from.read_exact(part)?;
         to.write_all(part)?;

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::config::{LogFormat, Logging};
 use crate::exit::Failure;
+use crate::shutdown::is_lack_of_threads;
 use crate::timestamp::{now_millis, rfc3339_millis};
 
 /// Name of the log field whose value is already JSON.
@@ -77,6 +78,9 @@ pub fn report_failure(failure: &Failure, format: LogFormat) {
 
 /// Reports where a panic happened. Bypasses the log: the panicking code may hold its locks.
 fn report_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
+    if is_lack_of_threads(&panic.to_string()) {
+        return;
+    }
     let backtrace = match Backtrace::capture() {
         trace if trace.status() == BacktraceStatus::Captured => format!("\n{trace}"),
         _ => String::new(),

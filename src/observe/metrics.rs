@@ -2,15 +2,12 @@
 //!
 //! Source: node exporter, "Textfile collector".
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use rustix::fs::OFlags;
 
 use crate::config::{Job, Mode, Reports};
 use crate::exit::ExitCode;
@@ -76,9 +73,7 @@ impl MetricsFile {
 /// worthless after a power failure.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        // A pipe that nobody reads is an error at once, and does not hang.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        return OpenOptions::new().write(true).custom_flags(flags).open(path)?.write_all(text.as_bytes());
+        return files::open_device(path)?.write_all(text.as_bytes());
     }
     let path = files::real_path(path);
     let temporary = files::beside(&path, &format!(".{}.tmp", process::id()));

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::config::{Job, Mode, Output, Reports};
 use crate::exit::ExitCode;
+use crate::files;
 use crate::model::{Findings, Reasons, Tally, Totals};
 use crate::observe::traffic::Traffic;
 use crate::shutdown::StopReason;
@@ -152,6 +154,12 @@ impl Summary {
             Output::Stdout => {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&text).and_then(|()| stdout.flush())
+            }
+            Output::File(path) if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) => {
+                let mut device = files::open_device(path)?;
+                // A slow reader may take its time.
+                rustix::fs::fcntl_setfl(&device, OFlags::empty())?;
+                device.write_all(&text)
             }
             Output::File(path) => fs::write(path, text),
         };

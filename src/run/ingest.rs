@@ -24,7 +24,7 @@ use crate::pipeline::source::Source;
 use crate::pipeline::stages::stages;
 use crate::pipeline::worker::Workers;
 use crate::pulse::Stage;
-use crate::shutdown::StopReason;
+use crate::shutdown::{Stop, StopReason};
 use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::load_settings::LoadSettings;
@@ -117,7 +117,7 @@ impl Run<'_> {
         let selection = self.look_once(&store, archives, &state)?;
         log::info!("{}", start::of_dry_run(task, &selection));
         let pool = pool(intake.workers)?;
-        let output = task.output.as_ref().map(open).transpose()?.map(Mutex::new);
+        let output = task.output.as_ref().map(|output| open(output, self.stop)).transpose()?.map(Mutex::new);
         let vectors = VectorEncoding::untested(task.vectors);
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
         let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
@@ -226,14 +226,18 @@ pub(super) fn pool(workers: usize) -> Result<ThreadPool, Failure> {
         .map_err(|error| Failure::run(format!("cannot start {workers} workers: {error}")))
 }
 
-pub(super) fn open(output: &Output) -> Result<Box<dyn Write + Send>, Failure> {
+/// Opens `--output`. Opening a pipe waits for its reader, or until the run is to stop.
+pub(super) fn open(output: &Output, stop: &Stop) -> Result<Box<dyn Write + Send>, Failure> {
     const BUFFER: usize = 1 << 20;
     match output {
         Output::Stdout => Ok(Box::new(BufWriter::with_capacity(BUFFER, io::stdout()))),
         Output::File(path) => {
-            let file = File::create(path).map_err(|error| {
+            let to_create = path.clone();
+            let created = stop.unless_requested(move || File::create(to_create));
+            let file = created.and_then(Option::transpose).map_err(|error| {
                 Failure::usage(format!("--output {} cannot be written: {error}", path.display()))
             })?;
+            let file = file.ok_or_else(|| stop.as_failure())?;
             Ok(Box::new(BufWriter::with_capacity(BUFFER, file)))
         }
     }

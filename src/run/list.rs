@@ -43,7 +43,7 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
     let archives = &task.archives;
     let state = StateFile::load(&archives.state_file)?;
     let source = Source::open(&archives.source, archives.retry_budget, stop)?;
-    let discovery = source.discover(stop)?;
+    let discovery = source.discover(archives.mode == Mode::Spool, stop)?;
     let judged = selection::judge(&discovery.archives, &state, &archives.criteria);
     let nothing = selection::nothing_in_span(&discovery.archives, &judged);
     discovery.nothing.iter().chain(&nothing).for_each(|nothing| log::warn!("{nothing}"));

@@ -132,7 +132,7 @@ impl<'s> Looks<'s> {
 
     /// Lists the archives of the source.
     pub(super) fn find(&self, stop: &Stop) -> Result<Discovery, Failure> {
-        self.store.source.discover(stop)
+        self.store.source.discover(self.store.spools, stop)
     }
 
     /// Selects the archives to take from those found. Archives that are `under_way` are not taken again.

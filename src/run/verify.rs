@@ -22,7 +22,7 @@ impl Run<'_> {
         log::info!("{}", start::of_verification(task, &selection));
         let mut take = selection.take;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
-        let output = task.output.as_ref().map(open).transpose()?;
+        let output = task.output.as_ref().map(|output| open(output, self.stop)).transpose()?;
         let pool = pool(intake.workers)?;
         let sink = self.sink(&server, intake.batch, VectorChoice::Array);
         // The rows that are sent again are few, so base64 is not tested for them.

@@ -69,3 +69,14 @@ fn ignored_signals_are_read_from_the_mask_of_the_kernel() {
     assert!(!ignores(status, SIGHUP) && !ignores(status, SIGTERM));
     assert!(!ignores("", SIGHUP) && !ignores("SigIgn:\tx", SIGHUP));
 }
+
+#[test]
+fn a_lack_of_threads_is_not_reported_as_a_bug() {
+    let stop = Stop::new();
+    // The text of the standard library.
+    let no_thread = || -> () { panic!("failed to spawn thread: Os {{ code: 11, kind: WouldBlock }}") };
+    assert_eq!(stop.guard("the load", no_thread), None);
+    let message = stop.as_failure().message;
+    assert!(message.contains("ulimit -u") && message.contains("run again"), "{message}");
+    assert!(!message.contains("report"), "{message}");
+}

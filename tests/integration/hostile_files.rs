@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::archives::{Archive, post, unreadable, uri};
-use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, wait_until};
 
 fn good() -> Archive {
     Archive::new("20251218_000000").with(post("good", "Nothing is wrong with me."))
@@ -137,6 +137,24 @@ fn a_pipe_for_credentials_is_refused_without_waiting() {
         run.check(run.code != Some(0), "the request fails");
         run.says("not a regular file");
     }
+}
+
+#[test]
+fn a_summary_to_a_pipe_without_a_reader_does_not_hang() {
+    let env = TestEnv::with_archives(&[good()]);
+    make_fifo(&env.path("fifo"));
+    let run = env.ingest().without("SUMMARY_JSON").args(&["--dry-run", "--summary-json", "fifo"]).run();
+    run.exits(1).says("--summary-json (SUMMARY_JSON) cannot be written: nobody reads the pipe");
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_reader_of_the_output() {
+    let env = TestEnv::with_archives(&[good()]);
+    make_fifo(&env.path("fifo"));
+    let running = env.ingest().args(&["--dry-run", "--output", "fifo"]).start();
+    wait_until("the run has begun", || running.has_logged("dry run"));
+    running.signal("TERM");
+    running.wait().exits(143).counts(&[("rows.read", 0), ("archives.pending", 1)]);
 }
 
 #[test]

@@ -164,6 +164,23 @@ fn a_once_run_does_not_wait_for_changing_files() {
 }
 
 #[test]
+fn a_once_run_marks_a_file_as_it_was_when_it_was_read() {
+    let first = Archive::new("20251218_000000").with_all(posts("first", 40));
+    let mut second = Archive::new("20251218_000100").with_all(posts("second", 1));
+    let env = TestEnv::with_archives(&[first.clone(), second.clone()]);
+    env.fake.fail_bulks(1, Fault::Hang);
+    // The only worker blocks within the first archive.
+    let running = env.ingest().args(&["--workers", "1", "--senders", "1", "--batch-docs", "1"]).start();
+    env.fake.wait_for_bulks(1);
+    second = second.with_all(posts("more", 2));
+    env.add(std::slice::from_ref(&second));
+    env.fake.release();
+    running.wait().exits(0).counts(&[("archives.processed", 2), ("rows.read", 43)]);
+    let again = env.run(&[]).exits(0);
+    again.check(!again.stderr.contains("has changed since"), "what was read is what is there");
+}
+
+#[test]
 fn a_list_marks_files_that_must_wait() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
@@ -190,6 +207,27 @@ fn a_folder_missing_for_a_while_does_not_end_the_run() {
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("the next look tries again")).count();
     run.check(told == 1, "an outage logs one line a minute");
+    assert_holds(&env.fake, &all);
+}
+
+#[test]
+fn a_folder_that_is_away_does_not_hold_up_the_others() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all[..1]);
+    fs::create_dir(env.path("second")).unwrap();
+    let running = spool(&env).args(&["archives", "second"]).start();
+    env.wait_for_processed(&all[..1]);
+    fs::rename(env.path("second"), env.path("away")).unwrap();
+    env.add(&all[1..2]);
+    env.wait_for_processed(&all[..2]);
+    wait_for_log(&running, "cannot be read for now");
+    all[2].write(&env.path("away"));
+    fs::rename(env.path("away"), env.path("second")).unwrap();
+    env.wait_for_processed(&all);
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    let told = run.stderr.matches("cannot be read for now").count();
+    run.check(told == 1, "it is reported once");
     assert_holds(&env.fake, &all);
 }
 

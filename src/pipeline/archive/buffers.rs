@@ -98,9 +98,11 @@ impl Default for ArchiveBuffers {
 }
 
 /// Refuses a bare database with a log beside it, which holds changes that are not in the database. The log's name begins
-/// with the archive's name, with or without `.zip`.
+/// with the archive's name, with or without `.zip`. If the archive is a link, SQLite writes the log beside the real file.
 fn check_beside(path: &Path) -> Result<(), ArchiveError> {
-    for database in [path.to_owned(), path.with_extension("")] {
+    let both = [path.to_owned(), files::real_path(path)];
+    let without_zip = both.clone().map(|path| path.with_extension(""));
+    for database in both.into_iter().chain(without_zip) {
         for suffix in LOG_SUFFIXES {
             let log = files::beside(&database, suffix);
             if fs::metadata(&log).is_ok_and(|log| log.is_file() && log.len() > 0) {

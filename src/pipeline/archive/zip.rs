@@ -4,15 +4,18 @@
 //! inflates. Source: PKWARE's APPNOTE.TXT 6.3.10 (central directory 4.3.12, zip64 4.3.14).
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
+use std::io::{BufReader, Cursor, Read, Seek};
 
 use ::zip::read::{ArchiveOffset, Config, ZipFileEntry};
 use ::zip::unstable::read::ZipIterable;
 use ::zip::{CompressionMethod, HasZipMetadata};
 use libdeflater::{DecompressionError, Decompressor};
 
+use self::invalid::{QUOTED_BYTES, by_beginning, invalid};
 use super::ArchiveError;
 use crate::model::is_metadata_file;
+
+mod invalid;
 
 /// The first bytes of every SQLite database. Source: SQLite, "Database File Format", section 1.3.1.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -89,15 +92,17 @@ impl<'a> Packed<'a> {
 
     /// Finds the database in a zip. Also returns its declared length.
     fn in_zip(file: &'a [u8], limits: &ArchiveLimits) -> Result<(Self, u64), ArchiveError> {
-        let Entries { mut databases, logs } = Entries::of(Cursor::new(file), limits)?;
+        let entries = Entries::of(Cursor::new(file), limits);
+        let Entries { mut databases, logs, other } = entries.map_err(|error| by_beginning(error, file))?;
         if databases.len() > 1 {
             databases = databases_among(file, databases)?;
         }
-        let Some(entry) = databases.first() else { return Err(broken("the zip has no .db entry")) };
+        let Some(entry) = databases.first() else {
+            let other = other.map(|name| format!(", but {:?}", shown(&name))).unwrap_or_default();
+            return Err(broken(format!("the zip has no .db entry{other}")));
+        };
         if let Some(log) = logs.first() {
-            // A name in a zip may have 64 KB.
-            let name: String = String::from_utf8_lossy(log).chars().take(MAX_NAME_CHARS).collect();
-            return Err(changes_beside("the zip holds", &name));
+            return Err(changes_beside("the zip holds", &shown(log)));
         }
         Ok((Self::of_entry(file, entry)?, entry.size()))
     }
@@ -122,7 +127,9 @@ impl<'a> Packed<'a> {
             // The `zip` crate is built without decompressors, so it reports other methods as numbers.
             method if method == CompressionMethod::DEFLATE => true,
             method => {
-                return Err(broken(format!("the .db entry has the unsupported compression method {method}")));
+                return Err(broken(format!(
+                    "the .db entry has the unsupported compression method {method}: zip it again with deflate"
+                )));
             }
         };
         let start = entry.get_metadata().data_start(&mut Cursor::new(file)).map_err(invalid)?;
@@ -192,11 +199,11 @@ pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Resu
     let mut reader = BufReader::new(file);
     let mut beginning = Vec::new();
     let unreadable = |error: std::io::Error| ArchiveError::Unavailable(format!("cannot be read: {error}"));
-    Read::take(&mut reader, SQLITE_MAGIC.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
+    Read::take(&mut reader, QUOTED_BYTES as u64).read_to_end(&mut beginning).map_err(unreadable)?;
     if is_bare(&beginning) {
         return Ok(length);
     }
-    let entries = Entries::of(reader, limits)?;
+    let entries = Entries::of(reader, limits).map_err(|error| by_beginning(error, &beginning))?;
     // Entries beyond the limits are left out, since they are refused before anything is unpacked.
     let sizes = entries
         .databases
@@ -243,6 +250,13 @@ struct Entries {
     databases: Vec<ZipFileEntry<'static>>,
     /// Names of their non-empty logs.
     logs: Vec<Vec<u8>>,
+    /// The name of the first other file.
+    other: Option<Vec<u8>>,
+}
+
+/// Cuts the name of an entry for a message: it may have 64 KB.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(MAX_NAME_CHARS).collect()
 }
 
 impl Entries {
@@ -264,6 +278,8 @@ impl Entries {
                 entries.databases.push(entry);
             } else if entry.size() > 0 && is_log(&name) {
                 entries.logs.push(entry.name_raw().to_vec());
+            } else if entries.other.is_none() && !name.ends_with(b"/") {
+                entries.other = Some(entry.name_raw().to_vec());
             }
         }
         Ok(entries)
@@ -302,23 +318,6 @@ fn databases_among(
 
 fn broken(defect: impl Into<String>) -> ArchiveError {
     ArchiveError::broken(defect)
-}
-
-fn invalid(error: ::zip::result::ZipError) -> ArchiveError {
-    match error {
-        // A read error of the disk says nothing about the archive.
-        ::zip::result::ZipError::Io(error)
-            if !matches!(
-                error.kind(),
-                ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput
-            ) =>
-        {
-            ArchiveError::Unavailable(format!("cannot be read: {error}"))
-        }
-        // The library's own text of this error only repeats that the zip is not valid.
-        ::zip::result::ZipError::InvalidArchive(why) => broken(format!("not a valid zip: {why}")),
-        error => broken(format!("not a valid zip: {error}")),
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rustix::io::Errno;
 
 use crate::exit::{ExitCode, Failure};
 use crate::model::{Archive, Event, Outcomes};
@@ -142,7 +143,10 @@ impl<'r> Ledger<'r> {
         let left = self.books.map_or(0, |books| books.open().under_way().archives);
         let not_begun = self.not_begun + if self.stop.is_requested() { left } else { 0 };
         if not_begun > 0 && !self.stop.is_unread() {
-            log::warn!("{not_begun} archives were not started: the next run loads them");
+            match not_begun {
+                1 => log::warn!("1 archive was not started: the next run loads it"),
+                _ => log::warn!("{not_begun} archives were not started: the next run loads them"),
+            }
         }
     }
 
@@ -316,8 +320,11 @@ pub fn state_not_written(path: &Path, error: &io::Error) -> Failure {
 fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
     let what_to_do = match error.kind() {
         ErrorKind::InvalidInput => "name another one",
+        ErrorKind::NotFound => "create its folder",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "free the disk",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "make it and its folder writable",
+        _ if is(error, &[Errno::MFILE]) => "raise the limit of open files (ulimit -n)",
+        _ if is(error, &[Errno::IO, Errno::STALE]) => "check its disk or file server",
         // Not of the system, but of this program: see `Text::write`.
         ErrorKind::Other => "edit it only while no run uses it",
         _ => "free the disk or make its folder writable",
@@ -327,6 +334,10 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
          are loaded again, nothing is lost",
         path.display()
     ))
+}
+
+fn is(error: &io::Error, errnos: &[Errno]) -> bool {
+    errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 #[cfg(test)]

@@ -207,12 +207,20 @@ fn dead_letters_are_on_disk_before_their_archive_is_marked_or_nothing_is() {
 fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
     for (kind, what_to_do) in [
         (ErrorKind::InvalidInput, "name another one"),
+        (ErrorKind::NotFound, "create its folder"),
         (ErrorKind::StorageFull, "free the disk,"),
         (ErrorKind::ReadOnlyFilesystem, "make it and its folder writable"),
         (ErrorKind::IsADirectory, "free the disk or make"),
     ] {
         let message = cannot_write("the state file", Path::new("a/b"), &kind.into()).message;
         assert!(message.starts_with("the state file a/b cannot be written: "), "{message}");
+        assert!(message.contains(what_to_do), "{message}");
+    }
+    for (errno, what_to_do) in [
+        (Errno::MFILE, "raise the limit of open files (ulimit -n)"),
+        (Errno::IO, "check its disk or file server"),
+    ] {
+        let message = cannot_write("the state file", Path::new("a/b"), &errno.into()).message;
         assert!(message.contains(what_to_do), "{message}");
     }
 }
@@ -362,6 +370,10 @@ fn archives_that_a_stopped_run_has_not_begun_are_counted_and_all_others_have_a_l
     assert_eq!(
         logged(Some(StopReason::Terminate), events()),
         [begun, done, empty, "3 archives were not started: the next run loads them"]
+    );
+    assert_eq!(
+        logged(Some(StopReason::Terminate), vec![]),
+        ["1 archive was not started: the next run loads it"]
     );
     let pending = ["\"a\" stays pending: stopping", "\"b\" stays pending: stopping"];
     assert_eq!(logged(None, events()), [pending[0], pending[1], begun, done, empty]);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use rustix::io::Errno;
@@ -116,35 +117,62 @@ impl std::error::Error for SourceError {}
 ///
 /// Opens no file. Ignores metadata files of macOS (`._*`). Follows symbolic links to files. A file that is reached
 /// several times is one archive. Entries that cannot be archives are left out with a reason, and so are different files
-/// of the same name.
+/// of the same name. A run that `spools` leaves a path out that cannot be read for now, as long as it can read another.
 ///
 /// # Errors
 ///
 /// [`SourceError`] for one of the `paths` themselves.
-pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
+pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, SourceError> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
     let mut seen = Seen::default();
+    let mut away = Vec::new();
     for path in paths {
-        let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
-        if fs::metadata(path).map_err(unreadable)?.is_dir() {
-            list_folder(path, &mut found, &mut left_out, &mut seen).map_err(unreadable)?;
-        } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
-            left_out.push(LeftOut::new(
-                path,
-                "macOS writes such files beside the real ones on other file systems",
-            ));
-        } else {
-            let real = fs::canonicalize(path).map_err(unreadable)?;
-            let not_an_archive =
-                |NoArchive { reason, .. }| SourceError::NotAnArchive { path: path.clone(), reason };
-            found.push(Candidate { archive: inspect(path).map_err(not_an_archive)?, real });
+        let before = found.len();
+        match look_at(path, &mut found, &mut left_out, &mut seen) {
+            Err(SourceError::Unreadable { path, error }) if spools => {
+                found.truncate(before);
+                away.push((path, error));
+            }
+            looked => looked?,
         }
+    }
+    // The other paths do not wait for one whose disk or file server is away.
+    if away.len() == paths.len()
+        && let Some((path, error)) = away.pop()
+    {
+        return Err(SourceError::Unreadable { path, error });
+    }
+    for (path, error) in away {
+        let reason = format!("it cannot be read for now: {error}; the next look tries again");
+        left_out.push(NoArchive { reason, is_for_now: true }.at(path));
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
     let archives = without_repetitions(found, &mut left_out);
     let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.message(paths));
     Ok(Discovery { archives, left_out, nothing })
+}
+
+/// Adds the archives at one of the paths.
+fn look_at(
+    path: &Path,
+    found: &mut Vec<Candidate>,
+    left_out: &mut Vec<LeftOut>,
+    seen: &mut Seen,
+) -> Result<(), SourceError> {
+    let unreadable = |error| SourceError::Unreadable { path: path.to_owned(), error };
+    if fs::metadata(path).map_err(unreadable)?.is_dir() {
+        list_folder(path, found, left_out, seen).map_err(unreadable)?;
+    } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
+        left_out
+            .push(LeftOut::new(path, "macOS writes such files beside the real ones on other file systems"));
+    } else {
+        let real = fs::canonicalize(path).map_err(unreadable)?;
+        let not_an_archive =
+            |NoArchive { reason, .. }| SourceError::NotAnArchive { path: path.to_owned(), reason };
+        found.push(Candidate { archive: inspect(path).map_err(not_an_archive)?, real });
+    }
+    Ok(())
 }
 
 /// An archive, and its file's path without symbolic links.
@@ -190,8 +218,22 @@ fn real_path(real_folder: &Path, entry: &fs::DirEntry) -> io::Result<PathBuf> {
 
 /// Whether an archive's file has changed since it was found.
 pub fn has_changed(archive: &Archive) -> bool {
-    inspect(&archive.path)
-        .is_ok_and(|now| (now.bytes, now.modified_ns) != (archive.bytes, archive.modified_ns))
+    inspect(&archive.path).is_ok_and(|now| state_of(&now) != state_of(archive))
+}
+
+/// Returns the archive with the size and time that its file has now. A mark made from it is of the content that is read.
+pub fn as_it_is_now(archive: Arc<Archive>) -> Arc<Archive> {
+    match inspect(&archive.path) {
+        Ok(now) if state_of(&now) != state_of(&archive) => {
+            Arc::new(Archive { bytes: now.bytes, modified_ns: now.modified_ns, ..(*archive).clone() })
+        }
+        _ => archive,
+    }
+}
+
+/// What shows a change of a file: its size and modification time.
+fn state_of(archive: &Archive) -> (u64, i128) {
+    (archive.bytes, archive.modified_ns)
 }
 
 /// The archive at `path`, or why there is none.

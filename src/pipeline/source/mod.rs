@@ -20,7 +20,7 @@ pub(crate) mod s3;
 mod seen;
 pub mod settling;
 
-pub use self::local::{Discovery, LeftOut, SourceError, discover, has_changed};
+pub use self::local::{Discovery, LeftOut, SourceError, as_it_is_now, discover, has_changed};
 pub use self::s3::{Bucket, Download};
 
 /// Where archives come from.
@@ -108,14 +108,14 @@ impl Source {
         matches!(self, Self::Local(_))
     }
 
-    /// Finds the archives.
+    /// Finds the archives. A run that `spools` goes on if one of several folders cannot be read for now.
     ///
     /// # Errors
     ///
     /// Fails if they cannot be listed, or if the run is to stop.
-    pub fn discover(&self, stop: &Stop) -> Result<Discovery, Failure> {
+    pub fn discover(&self, spools: bool, stop: &Stop) -> Result<Discovery, Failure> {
         match self {
-            Self::Local(paths) => discover_until(paths, stop),
+            Self::Local(paths) => discover_until(paths, spools, stop),
             Self::S3(bucket) => bucket.discover(),
         }
     }
@@ -154,10 +154,10 @@ impl Source {
 
 /// Finds archives among `paths`. If the run is to stop, does not wait for an unresponsive file server: the listing
 /// thread ends with the process.
-fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> {
+fn discover_until(paths: &[PathBuf], spools: bool, stop: &Stop) -> Result<Discovery, Failure> {
     let (found, finding) = bounded(1);
     let paths = paths.to_vec();
-    let find = move || drop(found.send(discover(&paths)));
+    let find = move || drop(found.send(discover(&paths, spools)));
     thread::Builder::new()
         .name("listing".into())
         .spawn(find)

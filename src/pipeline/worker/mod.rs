@@ -21,7 +21,7 @@ use super::archive::{
 };
 use super::buffers::BufferPool;
 use super::decode::EmbeddingDecoder;
-use super::source::{Content, Download, Queue, Work, has_changed};
+use super::source::{Content, Download, Queue, Work, as_it_is_now, has_changed};
 use crate::config::BatchLimits;
 use crate::model::{Archive, ArchiveEnd, Batch, Event, FieldChoice, MAX_ARCHIVE_SECONDS};
 use crate::observe::progress::Progress;
@@ -114,6 +114,11 @@ impl Workers<'_> {
     /// Opens and reads one archive.
     fn process(&self, work: Work, board: &Board, out: &Out<'_>, scratch: &mut Scratch) {
         let Work { archive, content } = work;
+        // A file that has changed since it was found is read as it is, unless it is left for a later look.
+        let archive = match content {
+            Content::AtPath if self.unchanged.is_none() => as_it_is_now(archive),
+            _ => archive,
+        };
         let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
         let (shared, database) = match opened {
             Ok((shared, database)) => (Arc::new(shared), database),

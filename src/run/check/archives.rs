@@ -27,7 +27,7 @@ pub(super) fn check_archives(
     stop: &Stop,
 ) -> (ExitCode, Vec<Check>) {
     let found = Source::open(&archives.source, Some(Duration::ZERO), stop)
-        .and_then(|source| source.discover(stop).map(|discovery| (source, discovery)));
+        .and_then(|source| source.discover(false, stop).map(|discovery| (source, discovery)));
     let (source, discovery) = match found {
         Ok(found) => found,
         Err(failure) => return (failure.code, vec![Check::failed("source", failure.message)]),

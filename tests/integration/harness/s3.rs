@@ -41,6 +41,8 @@ struct State {
     page: usize,
     /// Ignores delimiters, as servers do that support only those of one character.
     ignores_delimiters: bool,
+    /// Ignores `start-after`, as some servers do.
+    ignores_start_after: bool,
     /// The modification time of all objects in listings.
     modified: String,
     script: Script,
@@ -129,6 +131,11 @@ impl FakeS3 {
     /// Ignores delimiters from now on.
     pub(crate) fn ignore_delimiters(&self) {
         self.shared.lock().ignores_delimiters = true;
+    }
+
+    /// Ignores `start-after` from now on.
+    pub(crate) fn ignore_start_after(&self) {
+        self.shared.lock().ignores_start_after = true;
     }
 
     /// Gives all objects the current time as modification time.
@@ -342,7 +349,8 @@ impl State {
         }
         let prefix = request.param("prefix").unwrap_or_default();
         let after = request.param("continuation-token").and_then(|token| token.strip_prefix("after+/="));
-        let after = after.or(request.param("start-after")).unwrap_or_default();
+        let start = request.param("start-after").filter(|_| !self.ignores_start_after);
+        let after = after.or(start).unwrap_or_default();
         let keys = self
             .objects
             .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))

@@ -1,6 +1,6 @@
 //! `--source s3`: sources of credentials, their endpoints, and refused credentials.
 
-use super::{archives, check, ingest, put, run, with, without_keys};
+use super::{archives, check, ingest, is_get_of, put, run, with, without_keys};
 use crate::harness::TestEnv;
 use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
@@ -223,4 +223,23 @@ fn a_denied_listing_renews_credentials_once() {
         .var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token");
     run(invocation, &s3).exits(5).says("AccessDenied");
     assert!(s3.to_bucket().len() <= 2);
+}
+
+#[test]
+fn a_denied_object_does_not_cost_the_credentials_of_others() {
+    for status in [403, 500] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_get_of(&archives[0]), 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));
+        // The source of the credentials answers only once.
+        let asks_for_credentials = |request: &Request| request.path == "/container";
+        s3.fail(asks_for_credentials, 1, usize::MAX, Fault::Reply(error(status, "")));
+        env.write("token", SECRETS[2]);
+        let invocation = without_keys(&env, &s3)
+            .var("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", s3.url()))
+            .var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token")
+            .args(&["--retry-budget", "2"]);
+        let run = run(invocation, &s3).exits(1).says("AccessDenied");
+        run.counts(&[("archives.processed", 2), ("archives.pending", 1)]);
+    }
 }

@@ -55,6 +55,19 @@ fn a_refusal_without_the_requester_pays_header_is_reported_unchanged() {
     assert_eq!(s3.requests().len(), 2);
 }
 
+#[test]
+fn an_object_that_cannot_be_read_does_not_turn_the_requester_pays_header_off() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let is_first = is_get_of(&archives[0]);
+    let refused = move |request: &Request| is_first(request) && has_payer(request);
+    s3.fail(refused, 0, usize::MAX, Fault::Reply(error(400, "KMS.DisabledException")));
+    s3.fail(|request| !has_payer(request), 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));
+    let run = ingest(&env, &s3).args(&["--workers", "1"]).run().exits(1).says("KMS.DisabledException");
+    run.counts(&[("archives.processed", 2), ("archives.pending", 1)]);
+    run.check(!run.stderr.contains("S3_REQUEST_PAYER"), "the header is not blamed");
+}
+
 /// A page that lists one object with the minimum of elements, among elements of all kinds.
 fn bare_page(archive: &Archive, token: &str) -> String {
     format!(
@@ -86,6 +99,24 @@ fn odd_keys_harm_no_other_archive() {
     let run = run(ingest(&env, &s3), &s3).exits(3);
     run.counts(&[("archives.processed", 3), ("archives.failed", 2), ("archives.pending", 0)]);
     assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_key_that_the_server_signs_in_another_way_harms_no_other_archive() {
+    for odd in ["in/a b_20251217_000000.db.zip", "in//a_20251217_000000.db.zip"] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.put(odd, archives[0].zip());
+        let is_plain = |request: &Request| is_object(request) && request.path.contains("mega_jetstream");
+        s3.fail(
+            move |request| is_object(request) && !is_plain(request),
+            0,
+            usize::MAX,
+            Fault::Reply(error(403, "SignatureDoesNotMatch")),
+        );
+        let run = ingest(&env, &s3).run().exits(1).says("signs this key in another way: rename it");
+        run.counts(&[("archives.processed", 3), ("archives.pending", 1)]);
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn taken(env: &TestEnv, s3: &FakeS3, arguments: &[&str]) -> (Vec<String>, usize)
 }
 
 #[test]
-fn listing_one_day_of_a_year_takes_three_requests() {
+fn listing_one_day_of_a_year_takes_four_requests() {
     let (env, s3) = a_year("mega_jetstream_");
     let (all, requests) = taken(&env, &s3, &[]);
     assert_eq!(requests, all.len().div_ceil(KEYS_OF_A_PAGE));
@@ -44,22 +44,27 @@ fn listing_one_day_of_a_year_takes_three_requests() {
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
     assert_eq!(
         (names.as_slice(), requests),
-        (&expected[..], 3),
-        "one page, one listing of prefixes, and that day"
+        (&expected[..], 4),
+        "one page, one listing of prefixes, that day, and the keys after all times"
     );
     // An open span includes everything after its start.
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30"]);
     assert_eq!(names, all[all.iter().position(|name| *name == expected[0]).unwrap()..]);
     assert_eq!(requests, 2 + (21usize * 3).div_ceil(KEYS_OF_A_PAGE));
     let (names, requests) = taken(&env, &s3, &["--to", "2025-01-05"]);
-    assert_eq!((names.len(), requests), (12, 3));
+    assert_eq!((names.len(), requests), (12, 4));
 }
 
 #[test]
-fn listing_by_a_prefix_that_ends_before_the_time_takes_two_requests() {
+fn listing_by_a_prefix_that_ends_before_the_time_takes_three_requests() {
     let (env, s3) = a_year("");
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
-    assert_eq!((names.len(), requests), (3, 2));
+    assert_eq!((names.len(), requests), (3, 3));
+    // Many keys after all times are listed to their end.
+    (0..2 * KEYS_OF_A_PAGE).for_each(|n| s3.put(&format!("in/other_{n:02}.txt"), "x"));
+    s3.put("in/zzz_20251130_010000.db.zip", "x");
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+    assert_eq!((names.len(), requests), (4, 5));
 }
 
 #[test]
@@ -70,6 +75,7 @@ fn no_archive_is_missed_whatever_its_name() {
         "in/20251130_010000.db.zip",
         "in/zzz_20251130_010000.db.zip",
         "in/mega_jetstream_1/mega_20251130_010000.db.zip",
+        "in/mega_jetstream_eu_20251130_010000.db.zip",
     ];
     for other in others {
         let (env, s3) = a_year("mega_jetstream_");
@@ -87,6 +93,15 @@ fn a_server_that_ignores_delimiters_is_asked_for_all_pages() {
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
     assert_eq!(names.len(), 3);
     assert!(requests > 100, "{requests}");
+}
+
+#[test]
+fn a_server_that_ignores_start_after_is_asked_for_all_pages() {
+    let (env, s3) = a_year("mega_jetstream_");
+    s3.ignore_start_after();
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+    assert_eq!(names.len(), 3);
+    assert!((100..120).contains(&requests), "{requests}");
 }
 
 #[test]

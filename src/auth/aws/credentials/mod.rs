@@ -150,12 +150,16 @@ impl Provider {
     /// Returns new credentials after a server refused `refused`, even if these have not expired. None: there are no new
     /// ones yet. Temporary credentials count as new even if they are the same.
     ///
+    /// It `is_certain` that they are wrong if the server says so. If it has denied one request, they may be valid, and are
+    /// kept if the search fails.
+    ///
     /// # Errors
     ///
-    /// Returns [`CredentialError`] if there are no credentials any more.
+    /// Returns [`CredentialError`] if the search fails.
     pub(crate) fn renew_refused(
         &self,
         refused: &Arc<Credentials>,
+        is_certain: bool,
     ) -> Result<Option<Arc<Credentials>>, CredentialError> {
         let mut current = self.current();
         match &current.credentials {
@@ -169,7 +173,12 @@ impl Provider {
         log::debug!("the AWS credentials are refused, so they are looked up again");
         current.searched_after_refusal = Some(Instant::now());
         current.credentials = None;
-        let found = Arc::new(self.find()?);
+        let found = self.find().inspect_err(|_| {
+            if !is_certain {
+                current.credentials = Some(refused.clone());
+            }
+        })?;
+        let found = Arc::new(found);
         if *found == **refused && found.expires.is_none() {
             current.credentials = Some(refused.clone());
             return Ok(None);

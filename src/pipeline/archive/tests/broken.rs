@@ -1,6 +1,7 @@
 //! Damaged and hostile archives, and files that cannot be read.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -28,6 +29,19 @@ fn a_bare_database_with_a_log_beside_it_is_broken() {
     fs::write(folder.path().join("a.db-wal"), "x").unwrap();
     fs::write(&path, zip(&[("a.db", &database(THREE_ROWS))])).unwrap();
     assert!(ArchiveBuffers::new().read_within(&path, u64::MAX).is_ok());
+}
+
+#[test]
+fn a_link_to_a_database_with_a_log_beside_it_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let [real, log] = ["live/a.db", "live/a.db-wal"].map(|name| folder.path().join(name));
+    let path = folder.path().join("a.db.zip");
+    fs::create_dir(folder.path().join("live")).unwrap();
+    fs::write(&real, database(THREE_ROWS)).unwrap();
+    symlink(&real, &path).unwrap();
+    assert!(ArchiveBuffers::new().read_within(&path, u64::MAX).is_ok());
+    fs::write(&log, "x").unwrap();
+    assert_broken(ArchiveBuffers::new().read_within(&path, u64::MAX), "beside it lies \"a.db-wal\"");
 }
 
 #[test]

@@ -142,6 +142,31 @@ fn a_file_that_is_not_a_zip_is_broken() {
 }
 
 #[test]
+fn an_invalid_zip_is_described_by_its_beginning() {
+    let file = zip(&[("a.db", &database(THREE_ROWS))]);
+    for (file, words) in [
+        (&b""[..], "the file is empty"),
+        (b"\x1f\x8b\x08\0 and so on", "it is a gzip file: zip the database itself"),
+        (b"\x28\xb5\x2f\xfd and so on", "it is a Zstandard file"),
+        (
+            b"<html>\n503 Service Unavailable",
+            "it is a text that begins with \"<html>\\n503 Service Unavailable\"",
+        ),
+        (&file[..file.len() - 30], "its end is missing"),
+        (&[0; 5_000], "it begins with zeros"),
+    ] {
+        assert_broken(unpack(file), words);
+        // As for a file on disk, of which only a part is read.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db.zip");
+        std::fs::write(&path, file).unwrap();
+        let declared =
+            super::declared(&File::open(path).unwrap(), file.len() as u64, &ArchiveLimits::DEFAULT);
+        assert!(matches!(&declared, Err(ArchiveError::Broken(why)) if why.contains(words)), "{declared:?}");
+    }
+}
+
+#[test]
 fn a_zip_truncated_anywhere_is_broken() {
     let file = zip(&[("a.db", &database(THREE_ROWS))]);
     for length in 0..file.len() {

@@ -259,6 +259,29 @@ fn saves_of_a_hundred_thousand_entries_take_less_than_a_hundredth_of_the_time() 
 }
 
 #[test]
+fn entries_that_all_change_take_time_in_proportion_to_their_number() {
+    const ENTRIES: usize = 20_000;
+    let (_folder, path) = written("[]");
+    let mut state = StateFile::load(&path).unwrap();
+    let name = |n: usize| format!("{n:06}.db.zip");
+    (0..ENTRIES).for_each(|n| state.mark_failed(&archive(&name(n)), "not a valid zip"));
+    state.write().unwrap();
+    let mut state = StateFile::load(&path).unwrap();
+    let Some(before) = cpu_time() else { return };
+    (0..ENTRIES).for_each(|n| state.mark_failed(&archive(&name(n)), "still not a valid zip"));
+    state.write().unwrap();
+    let spent = cpu_time().unwrap().saturating_sub(before);
+    println!("{spent:?} of CPU time for {ENTRIES} changed entries");
+    assert!(spent < Duration::from_secs(4), "{spent:?}");
+    // The places are right, so that an entry can change again.
+    state.mark_processed(&archive(&name(ENTRIES / 2)), 1500);
+    state.write().unwrap();
+    let state = StateFile::load(&path).unwrap();
+    let processed = (0..ENTRIES).filter(|n| state.get(&name(*n)) == Some(&Mark::Processed));
+    assert_eq!((state.known.len(), processed.collect::<Vec<_>>()), (ENTRIES, vec![ENTRIES / 2]));
+}
+
+#[test]
 fn the_later_forms_of_the_established_tool_are_read_and_their_cursor_is_kept() {
     let entry = r#"{"filename":"late.db.zip","status":"failed","timestamp":"","error":"broken"}"#;
     let cursor = r#"{"last_time_us": 1758762590000000, "updated_at": "2025-09-25T01:09:51Z"}"#;

@@ -101,7 +101,7 @@ impl Text {
         (self.length, self.body) = (length, body);
         self.file = Some(file);
         self.added.clear();
-        Ok(Places(std::mem::take(&mut self.edits)))
+        Ok(Places::after(&std::mem::take(&mut self.edits)))
     }
 
     fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -137,10 +137,20 @@ pub(super) struct Moved {
     pub(super) place: Place,
 }
 
-/// The places of entries after the file was written.
-pub(super) struct Places(BTreeMap<u64, (u64, Vec<u8>)>);
+/// The places of entries after the file was written: for each edit, by its old offset, the number of bytes by which
+/// entries after it have moved, and the new length.
+pub(super) struct Places(BTreeMap<u64, (i64, u64)>);
 
 impl Places {
+    fn after(edits: &BTreeMap<u64, (u64, Vec<u8>)>) -> Self {
+        let mut moved = 0;
+        let one = |(at, edit): (&u64, &(u64, Vec<u8>))| {
+            moved += growth(edit);
+            (*at, (moved, edit.1.len() as u64))
+        };
+        Self(edits.iter().map(one).collect())
+    }
+
     /// Whether no entry has moved.
     pub(super) fn are_kept(&self) -> bool {
         self.0.is_empty()
@@ -148,9 +158,8 @@ impl Places {
 
     /// Returns the new place of an entry.
     pub(super) fn of(&self, old: Place) -> Place {
-        let before = self.0.range(..old.at).map(|(_, edit)| growth(edit));
-        let at = old.at.saturating_add_signed(before.sum());
-        let length = self.0.get(&old.at).map_or(old.length, |(_, entry)| entry.len() as u64);
-        Place { at, length }
+        let moved = self.0.range(..old.at).next_back().map_or(0, |(_, (moved, _))| *moved);
+        let length = self.0.get(&old.at).map_or(old.length, |(_, length)| *length);
+        Place { at: old.at.saturating_add_signed(moved), length }
     }
 }

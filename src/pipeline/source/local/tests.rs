@@ -18,7 +18,7 @@ fn put(folder: &Path, name: &str) -> PathBuf {
 }
 
 fn found_in(paths: &[&Path]) -> Discovery {
-    discover(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()).unwrap()
+    discover(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>(), false).unwrap()
 }
 
 fn names(discovery: &Discovery) -> Vec<&str> {
@@ -26,7 +26,7 @@ fn names(discovery: &Discovery) -> Vec<&str> {
 }
 
 fn error_of(paths: &[&Path]) -> String {
-    discover(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()).unwrap_err().to_string()
+    discover(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>(), false).unwrap_err().to_string()
 }
 
 #[test]
@@ -204,4 +204,17 @@ fn a_folder_of_many_thousand_archives_is_listed_completely() {
         File::create(folder.path().join(format!("a_20250101_{n:06}.db.zip"))).unwrap();
     }
     assert_eq!(found_in(&[folder.path()]).archives.len(), 5_000);
+}
+
+#[test]
+fn a_spool_run_reads_the_other_folders_if_one_is_away() {
+    let (there, away) = (folder(), folder());
+    put(there.path(), "a_20251218_000000.db.zip");
+    let paths = [there.path().to_owned(), away.path().join("gone")];
+    assert!(discover(&paths, false).is_err());
+    let found = discover(&paths, true).unwrap();
+    assert_eq!(names(&found), ["a_20251218_000000.db.zip"]);
+    let [left_out] = &found.left_out[..] else { panic!("{:?}", found.left_out) };
+    assert!(left_out.is_for_now && left_out.path == paths[1], "{left_out:?}");
+    assert!(discover(&paths[1..], true).is_err(), "nothing can be read");
 }

@@ -139,9 +139,11 @@ impl Shared {
             Err(error @ (GetError::Credentials(_) | GetError::Denied(_))) => error,
             done => return done,
         };
-        match provider.renew_refused(&credentials)? {
-            Some(others) => self.ask(wanted, Some(&others)),
-            None => Err(error),
+        let is_certain = matches!(error, GetError::Credentials(_));
+        match provider.renew_refused(&credentials, is_certain) {
+            Ok(Some(others)) => self.ask(wanted, Some(&others)),
+            Err(failed) if is_certain => Err(failed.into()),
+            Ok(None) | Err(_) => Err(error),
         }
     }
 
@@ -206,10 +208,18 @@ impl Shared {
             Err(refusal) if pays && refusal.may_be_a_header => refusal,
             done => return done,
         };
-        let without = self.send(place, wanted, credentials, false);
-        match &without {
+        let mut without = self.send(place, wanted, credentials, false);
+        match &mut without {
             Err(again) if again.may_be_a_header || matches!(again.error, GetError::Unavailable { .. }) => {
                 return Err(refusal);
+            }
+            // In a bucket whose readers pay, this is the answer to every request without the header. So the first refusal
+            // may be about this object alone, such as one with a key of its owner.
+            Err(Refusal { error: GetError::Denied(why) | GetError::Credentials(why), .. }) => {
+                if let GetError::Other(first) = refusal.error {
+                    why.push_str(&format!("; with x-amz-request-payer: {first}"));
+                }
+                return without;
             }
             _ => {}
         }

@@ -65,6 +65,13 @@ pub(super) fn download(
                 part.forget();
                 ("it has changed in the meantime".to_owned(), None)
             }
+            Err(GetError::Credentials(why)) if may_be_the_key(&why, &object.key) => {
+                let why = format!(
+                    "{address:?}: {why}; if other objects are read, the server or a proxy signs this key in \
+                     another way: rename it, with letters, digits, - and _ only"
+                );
+                return Err(DownloadError::Archive(ArchiveError::Unavailable(why)));
+            }
             // The credentials were accepted for the listing. A run with a budget ends here. A run without one waits until
             // the keys are renewed or the role is granted again.
             Err(GetError::Refused(why) | GetError::Credentials(why)) if service.budget.is_none() => {
@@ -97,6 +104,13 @@ pub(super) fn download(
             Err(GivenUp(failure)) => return Err(DownloadError::GivenUp(failure)),
         }
     }
+}
+
+/// Whether a refused signature may be about this key alone. The signature covers the key, and some servers and proxies
+/// encode special characters in another way, or remove repeated slashes.
+fn may_be_the_key(why: &str, key: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    why.contains("SignatureDoesNotMatch") && (!key.bytes().all(is_plain) || key.contains("//"))
 }
 
 fn attempt(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use self::found::Found;
-use self::leap::Lead;
+use self::leap::{Lead, Leap};
 use self::page::Page;
 use self::pages::{Pages, ask};
 use super::Object;
@@ -52,6 +52,8 @@ pub(super) fn list(
     let mut pages = Pages::default();
     let mut lead = None;
     let mut is_first = true;
+    // The key behind which the listing continues.
+    let mut behind: Option<String> = None;
     let mut length = Length::begin(Instant::now());
     loop {
         // Checked here, since a listing of fast pages never waits.
@@ -59,7 +61,7 @@ pub(super) fn list(
             return Err(stop.as_failure());
         }
         let mut patience = retries.patience();
-        let mut page = loop {
+        let page = loop {
             patience.begin();
             match pages.read(client, &settings.prefix, stop) {
                 Ok(page) => break page,
@@ -69,26 +71,29 @@ pub(super) fn list(
                 Err(error) => return Err(cannot_list(bucket, error)),
             }
         };
-        let mut start = None;
         if std::mem::take(&mut is_first) && page.next.is_some() && settings.span != Span::ALL {
             lead = lead_of_all(client, settings, &page, &mut found, stop);
-            start = lead.as_ref().and_then(|lead| lead.start(settings.span, &page));
         }
-        if lead.as_ref().is_some_and(|lead| lead.is_the_last(settings.span, &page)) {
-            page.next = None;
+        if behind.take().is_some_and(|behind| page.keys.first().is_some_and(|first| first.key <= behind)) {
+            log::debug!("the server of {bucket} does not support start-after");
+            lead = None;
         }
+        let leap = lead.as_ref().map_or(Leap::NextPage, |lead| lead.leap(settings.span, &page));
         length.add(&page);
         if let Some(so_far) = length.line_if_due(Instant::now()) {
             log::info!("the listing of {bucket} is not complete yet: {so_far}");
         }
         found.add(page.keys, page.unreadable);
-        match (start, page.next) {
-            (Some(start), _) => {
-                log::debug!("the listing of {bucket} continues after {start:?}");
-                pages.skip_to(start);
+        match (page.next, leap) {
+            (None, _) | (_, Leap::End) => break,
+            (Some(_), Leap::After(key)) => {
+                log::debug!("the listing of {bucket} continues after {key:?}");
+                pages.skip_to(key.clone());
+                behind = Some(key);
             }
-            (None, Some(token)) => pages.continue_with(token).map_err(|error| cannot_list(bucket, error))?,
-            (None, None) => break,
+            (Some(token), Leap::NextPage) => {
+                pages.continue_with(token).map_err(|error| cannot_list(bucket, error))?;
+            }
         }
     }
     let seen = found.first_keys();

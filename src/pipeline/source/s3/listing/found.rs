@@ -1,6 +1,6 @@
 //! Collects archives from the listed keys.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -31,7 +31,7 @@ pub(super) struct Found<'b> {
     /// Archives by name.
     archives: HashMap<String, Key>,
     /// Further keys with the name of an archive in `archives`, by name.
-    same: BTreeMap<String, Vec<String>>,
+    same: BTreeMap<String, BTreeSet<String>>,
     /// Reason and storage class of keys that are left out, by address.
     left_out: BTreeMap<String, (String, Option<String>)>,
     /// Keys of SQLite logs.
@@ -80,10 +80,7 @@ impl<'b> Found<'b> {
             }
             match self.archives.get(&name) {
                 Some(first) if first.key != key.key => {
-                    let same = self.same.entry(name).or_default();
-                    if !same.contains(&key.key) {
-                        same.push(key.key);
-                    }
+                    self.same.entry(name).or_default().insert(key.key);
                 }
                 _ => {
                     self.archives.insert(name, key);

@@ -1,8 +1,9 @@
 //! Skips pages outside the requested time range, if names allow it.
 //!
 //! The archives of a year fill about a hundred pages, of which a day needs one. Keys are listed in byte order, so keys of
-//! the form `LEADyyyymmdd_hhmmss.db.zip` are in the order of their times. A listing can then start after the keys that
-//! are too old and end before those that are too new.
+//! the form `LEADyyyymmdd_hhmmss.db.zip` are in the order of their times. A listing can then leap over the keys that are
+//! too old and over those that are too new. Keys with another character than a digit behind the lead come after all
+//! times, and are listed.
 //!
 //! That requires two things. All archives on the first page have this form, with the same lead. And one further request
 //! lists all keys below the prefix that do not have this lead: with the lead as the delimiter, S3 lists only these and
@@ -18,6 +19,17 @@ const TIME_BYTES: usize = "yyyymmdd_hhmmss".len();
 /// The text before the time, common to the keys of all archives.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lead(String);
+
+/// Where a listing goes on after a page.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Leap {
+    /// With the next page.
+    NextPage,
+    /// With the first key after this one.
+    After(String),
+    /// Nowhere: all other keys are known, or outside the time range.
+    End,
+}
 
 impl Lead {
     /// Returns the common lead of all archives on `page`, the first page below this prefix.
@@ -44,16 +56,22 @@ impl Lead {
             && !page.keys.iter().any(|key| key.key.starts_with(&self.0))
     }
 
-    /// Returns the key after which the listing may continue, if it is beyond this page.
-    pub(super) fn start(&self, span: Span, page: &Page) -> Option<String> {
-        let start = self.key_at(span.from?);
-        page.keys.last().is_some_and(|last| last.key < start).then_some(start)
-    }
-
-    /// Whether everything after this page is too new.
-    pub(super) fn is_the_last(&self, span: Span, page: &Page) -> bool {
-        let end = span.to.map(|to| self.key_at(to));
-        end.zip(page.keys.last()).is_some_and(|(end, last)| last.key >= end) && is_in_order(page)
+    /// Returns where the listing goes on after this page.
+    pub(super) fn leap(&self, span: Span, page: &Page) -> Leap {
+        let Some(Key { key: last, .. }) = page.keys.last().filter(|_| is_in_order(page)) else {
+            return Leap::NextPage;
+        };
+        let [from, to] = [span.from, span.to].map(|time| time.map(|time| self.key_at(time)));
+        // In byte order, `:` follows the digits.
+        let after_times = format!("{}:", self.0);
+        match (from, to) {
+            (Some(from), _) if *last < from => Leap::After(from),
+            (_, Some(to)) if *last < to => Leap::NextPage,
+            (_, Some(_)) if *last < after_times => Leap::After(after_times),
+            // The keys without the lead are known.
+            (_, Some(_)) if !last.starts_with(&self.0) => Leap::End,
+            _ => Leap::NextPage,
+        }
     }
 
     /// Returns the lowest key of this time or later. Times in keys are whole seconds, so the time is rounded up.
@@ -143,15 +161,21 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_starts_after_keys_that_are_too_old_and_ends_at_those_too_new() {
+    fn a_listing_leaps_over_keys_that_are_too_old_or_too_new() {
         let lead = Lead("in/mega_".into());
-        let page = page(&["in/mega_20251218_000000.db.zip", "in/mega_20251218_000500.db.zip"]);
-        let start = |from: &str| lead.start(span(from, ""), &page);
-        assert_eq!(start("2025-12-18T00:05:00.001Z").as_deref(), Some("in/mega_20251218_000501"));
-        assert_eq!(start("2025-12-18T00:05:00Z"), None, "that one is on the page");
-        assert_eq!(start("1960-01-01"), None);
-        let is_the_last = |to: &str| lead.is_the_last(span("", to), &page);
-        assert!(is_the_last("2025-12-18T00:05:00Z") && is_the_last("2025-12-18T00:04:59.5Z"));
-        assert!(!is_the_last("2025-12-18T00:05:00.001Z") && !is_the_last(""));
+        let times = page(&["in/mega_20251218_000000.db.zip", "in/mega_20251218_000500.db.zip"]);
+        let after = |key: &str| Leap::After(key.to_owned());
+        let leap = |from: &str, to: &str| lead.leap(span(from, to), &times);
+        assert_eq!(leap("2025-12-18T00:05:00.001Z", ""), after("in/mega_20251218_000501"));
+        assert_eq!(leap("2025-12-18T00:05:00Z", ""), Leap::NextPage, "that one is on the page");
+        assert_eq!((leap("1960-01-01", ""), leap("", "")), (Leap::NextPage, Leap::NextPage));
+        for to in ["2025-12-18T00:05:00Z", "2025-12-18T00:04:59.5Z"] {
+            assert_eq!(leap("", to), after("in/mega_:"), "{to}");
+        }
+        assert_eq!(leap("", "2025-12-18T00:05:00.001Z"), Leap::NextPage);
+        let end = |keys: &[&str]| lead.leap(span("", "2025-12-18"), &page(keys));
+        assert_eq!(end(&["in/mega_eu_20251218_000000.db.zip"]), Leap::NextPage);
+        assert_eq!(end(&["in/mega_eu_20251218_000000.db.zip", "in/other"]), Leap::End);
+        assert_eq!(end(&["in/other", "in/mega_eu_20251218_000000.db.zip"]), Leap::NextPage, "no order");
     }
 }
