@@ -6,39 +6,29 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
     /// Everything asked for is done, or a spool run was stopped by a signal.
-    Done,
+    Done = 0,
     /// The run failed.
-    Failed,
+    Failed = 1,
     /// Usage or configuration.
-    Usage,
+    Usage = 2,
     /// Done, with rejected rows, failed archives or differences found.
-    DoneWithRejects,
+    DoneWithRejects = 3,
     /// Elasticsearch or S3 was unavailable past the budget.
-    Unavailable,
+    Unavailable = 4,
     /// Elasticsearch or S3 refuses: certificate, credentials, privileges, indices, mapping.
-    Refused,
+    Refused = 5,
     /// The state file is locked by another process.
-    Locked,
+    Locked = 6,
     /// A `once` run was stopped by SIGINT before its end.
-    Interrupted,
+    Interrupted = 130,
     /// A `once` run was stopped by SIGTERM before its end.
-    Terminated,
+    Terminated = 143,
 }
 
 impl ExitCode {
     /// Returns the number that the shell sees.
     pub fn number(self) -> u8 {
-        match self {
-            ExitCode::Done => 0,
-            ExitCode::Failed => 1,
-            ExitCode::Usage => 2,
-            ExitCode::DoneWithRejects => 3,
-            ExitCode::Unavailable => 4,
-            ExitCode::Refused => 5,
-            ExitCode::Locked => 6,
-            ExitCode::Interrupted => 130,
-            ExitCode::Terminated => 143,
-        }
+        self as u8
     }
 }
 

@@ -6,6 +6,12 @@ use memchr::memmem::Finder;
 
 use crate::text::percent_encoded;
 
+/// The minimum length of a masked credential, in bytes. A shorter one would match unrelated text.
+const MIN_MASKED_BYTES: usize = 8;
+
+/// Replacement for a credential.
+const MASK: &[u8] = b"[secret]";
+
 /// A credential. `Debug` hides it, and only [`Secret::expose`] returns its text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -20,15 +26,7 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
-}
 
-/// The minimum length of a masked credential, in bytes. A shorter one would match unrelated text.
-const MIN_MASKED_BYTES: usize = 8;
-
-/// Replacement for a credential.
-const MASK: &[u8] = b"[secret]";
-
-impl Secret {
     /// Masks the credential wherever it occurs in a reply, in plain, percent-encoded, JSON-escaped and base64 form. A
     /// server or proxy may quote the request, and replies end up in logs and dead letters.
     pub fn cut_out_of(&self, text: &mut Vec<u8>) {

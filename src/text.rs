@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// Width of a line, in columns.
 pub const WIDTH: usize = 80;
 
@@ -24,18 +26,13 @@ pub fn on_one_line(text: &str, most: usize) -> String {
 
 /// Percent-encodes a text as a path segment or a query value (RFC 3986, section 2.3).
 pub fn percent_encoded(text: &str) -> String {
-    encoded(text, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// Percent-encodes what is not ASCII. Servers do not agree how they read such bytes in a path.
 pub fn ascii_encoded(text: &str) -> Cow<'_, str> {
-    // Nearly every path is ASCII already.
-    if text.is_ascii() { text.into() } else { encoded(text, |byte| byte.is_ascii()).into() }
-}
-
-fn encoded(text: &str, is_kept: impl Fn(u8) -> bool) -> String {
-    let one = |byte: u8| if is_kept(byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
-    text.bytes().map(one).collect()
+    utf8_percent_encode(text, &AsciiSet::EMPTY).into()
 }
 
 /// Formats a number of bytes in a binary unit: bytes, MiB or GiB.

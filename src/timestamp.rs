@@ -5,8 +5,14 @@
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
-use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+/// The form of the time in an archive's file name.
+const TIME_IN_NAME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year][month][day]_[hour][minute][second]");
 
 /// 0000-01-01T00:00:00.000Z, the earliest time, in milliseconds since 1970.
 const MIN_MILLIS: i64 = -62_167_219_200_000;
@@ -89,35 +95,13 @@ pub fn last_in_name(name: &str, range: Range<i64>) -> Option<i64> {
     name.windows(LENGTH).enumerate().rev().find_map(|(start, group)| {
         let touched = start.checked_sub(1).is_some_and(|before| is_digit(name.get(before)))
             || is_digit(name.get(start + LENGTH));
-        if touched {
+        // Most groups are none of a time; the parser would take longer to find that out.
+        if touched || group.get(8) != Some(&b'_') {
             return None;
         }
-        let seconds = match group {
-            [y1, y2, y3, y4, m1, m2, d1, d2, b'_', h1, h2, n1, n2, s1, s2] => utc_seconds(
-                [*y1, *y2, *y3, *y4],
-                [[*m1, *m2], [*d1, *d2], [*h1, *h2], [*n1, *n2], [*s1, *s2]],
-            )?,
-            _ => return None,
-        };
-        range.contains(&seconds).then_some(seconds)
+        let time = PrimitiveDateTime::parse(str::from_utf8(group).ok()?, TIME_IN_NAME).ok()?;
+        Some(time.assume_utc().unix_timestamp()).filter(|seconds| range.contains(seconds))
     })
-}
-
-/// Converts the digits of year, month, day, hour, minute and second to seconds since 1970.
-fn utc_seconds(year: [u8; 4], rest: [[u8; 2]; 5]) -> Option<i64> {
-    let year = i32::try_from(number(&year)?).ok()?;
-    let [month, day, hour, minute, second] = rest;
-    let two = |digits: [u8; 2]| u8::try_from(number(&digits)?).ok();
-    let date = Date::from_calendar_date(year, Month::try_from(two(month)?).ok()?, two(day)?).ok()?;
-    let time = Time::from_hms(two(hour)?, two(minute)?, two(second)?).ok()?;
-    Some(PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp())
-}
-
-/// Parses decimal digits.
-fn number(digits: &[u8]) -> Option<u32> {
-    digits
-        .iter()
-        .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
 }
 
 /// Returns the current time in milliseconds since 1970.

@@ -77,9 +77,7 @@ impl Elasticsearch {
         }
         found
     }
-}
 
-impl Elasticsearch {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let (urls, user_info) = read_urls(settings)?;
         let proxies = Proxies::read(settings)?;

@@ -98,8 +98,10 @@ impl Server {
             names: read_names(settings)?,
             pipeline: settings.value(entries::pipeline()).map(|name| &*name.leak()),
             create_indices: settings.is_on(entries::create_indices())?,
-            retry_budget: budget(settings)?,
-            page_budget: page_budget(settings)?,
+            retry_budget: budget_of(Mode::Once, settings)?,
+            // A `once` run reports a wrong address at once to the user who has just started it. A spool run may be
+            // restarted while the server is down.
+            page_budget: budget_of(Mode::Spool, settings)?,
         })
     }
 }
@@ -141,7 +143,7 @@ impl Archives {
                     .transpose()?,
                 retry_failed: settings.cli.retry_failed,
             },
-            retry_budget: budget(settings)?,
+            retry_budget: budget_of(Mode::Once, settings)?,
         })
     }
 }
@@ -188,10 +190,10 @@ impl BatchLimits {
     }
 }
 
-/// Returns the retry budget; None in a spool run, which waits for ever.
-fn budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
+/// Returns the retry budget if the run has this mode.
+fn budget_of(mode: Mode, settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
     let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
-    Ok((settings.choice::<Mode>(entries::mode())? == Mode::Once).then_some(seconds))
+    Ok((settings.choice::<Mode>(entries::mode())? == mode).then_some(seconds))
 }
 
 /// Reads the time range of `--from` and `--to`.
@@ -212,13 +214,6 @@ pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
         }
         (from, to) => Ok(Span { from: from.map(|(_, time)| time), to: to.map(|(_, time)| time) }),
     }
-}
-
-/// Returns how long the start waits while something other than Elasticsearch answers. A `once` run reports a wrong
-/// address at once to the user who has just started it. A spool run may be restarted while the server is down.
-fn page_budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
-    let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
-    Ok((settings.choice::<Mode>(entries::mode())? == Mode::Spool).then_some(seconds))
 }
 
 fn read_shard(settings: Settings<'_>) -> Result<Shard, Failure> {

@@ -68,39 +68,21 @@ fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
         };
         log::warn!("{} is itself a mount point, so it is written in place: {beside}", path.display());
     });
-    let mut content = match copied {
-        Ok(()) => Content::File(File::open(copy)?),
-        Err(_) => {
-            // Collected in memory first, since `write` may read from the file itself.
-            let mut bytes = Vec::new();
-            write(&mut bytes)?;
-            Content::Bytes(bytes)
-        }
+    let copy = copied.is_ok().then(|| File::open(copy)).transpose()?;
+    // Without a copy it is collected in memory first, since `write` may read from the file itself.
+    let mut bytes = Vec::new();
+    let length = match &copy {
+        Some(copy) => copy.metadata()?.len(),
+        None => write(&mut bytes).map(|()| bytes.len() as u64)?,
     };
-    let length = content.length()?;
     let mut file = OpenOptions::new().write(true).open(path)?;
     reserve(&file, length)?;
-    match &mut content {
-        Content::File(copy) => copy_bytes(copy, 0..length, &mut file)?,
-        Content::Bytes(bytes) => file.write_all(bytes)?,
+    match &copy {
+        Some(copy) => copy_bytes(copy, 0..length, &mut file)?,
+        None => file.write_all(&bytes)?,
     }
     file.set_len(length)?;
     file.sync_all()
-}
-
-/// The new content of a file.
-enum Content {
-    File(File),
-    Bytes(Vec<u8>),
-}
-
-impl Content {
-    fn length(&self) -> io::Result<u64> {
-        Ok(match self {
-            Content::File(file) => file.metadata()?.len(),
-            Content::Bytes(bytes) => bytes.len() as u64,
-        })
-    }
 }
 
 /// Reserves disk space for a file, so that the disk does not fill up in the middle of writing. Does nothing if the file

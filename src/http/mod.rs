@@ -27,7 +27,7 @@ mod transport_error;
 pub mod url;
 
 pub use self::fingerprint::Fingerprint;
-pub(crate) use self::retry_after::retry_after;
+pub(crate) use self::retry_after::{http_date, retry_after};
 pub use self::transport_error::TransportError;
 
 const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));

@@ -20,7 +20,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::try_from(http_date(after)? - now).unwrap_or_default())
 }
 
-fn http_date(text: &str) -> Option<OffsetDateTime> {
+/// Parses a date as in HTTP (RFC 9110, section 5.6.7).
+pub(crate) fn http_date(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc2822).ok()
 }
 

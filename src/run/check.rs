@@ -19,7 +19,7 @@ use crate::pipeline::ledger::state_file::StateFile;
 use crate::retry::patience::Retries;
 use crate::run::needs;
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::answer::{Outage, PreflightError};
+use crate::sink::elasticsearch::answer::{NoAnswer, Outage};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::preflight::{self, Needs};
 use crate::sink::elasticsearch::retrying::{policy, retry_until_stopped};
@@ -190,12 +190,12 @@ fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Ve
     let client = client.clone();
     let asked = retry_until_stopped(&retries, move |_| match preflight::check(&client, needs) {
         Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
-        Err(outage) => Err(PreflightError::Unavailable(outage)),
+        Err(outage) => Err(NoAnswer::Unavailable(outage)),
         Ok(checks) => Ok(Ok(checks)),
     });
     asked.unwrap_or_else(|unanswered| match unanswered.last {
-        PreflightError::Unavailable(outage) => Err(outage),
-        PreflightError::Refused(checks) => Ok(checks),
+        NoAnswer::Unavailable(outage) => Err(outage),
+        NoAnswer::Refused(checks) => Ok(checks),
     })
 }
 

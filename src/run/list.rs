@@ -16,7 +16,7 @@ use crate::text::on_one_line;
 use crate::timestamp::{now_millis, rfc3339_millis};
 
 /// An archive, or a file with the name of one. `docs/operations.md` describes the fields.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Line<'l> {
     name: &'l str,
     /// Path of the file, or address of the object.
@@ -107,15 +107,10 @@ fn line_of_left_out(left_out: &LeftOut) -> Line<'_> {
         // Also the right part of an object's key.
         name: left_out.name(),
         path: path.to_string_lossy().into_owned(),
-        time: None,
-        bytes: None,
-        modified: None,
         storage_class: storage_class.as_deref().map(Into::into),
-        state: None,
-        changed: false,
-        take: false,
         left: Some("passed_over"),
         why: Some(reason.clone()),
+        ..Line::default()
     }
 }
 

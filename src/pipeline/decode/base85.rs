@@ -3,8 +3,6 @@
 //! Five characters encode four bytes, big-endian. A last group of n characters encodes n - 1 bytes. RFC 1924 itself
 //! encodes a single number of 128 bits; only its alphabet is used here.
 
-use std::fmt;
-
 /// The digits, in the order of their values. Source: RFC 1924, section 4.2.
 const ALPHABET: [u8; 85] =
     *b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
@@ -33,18 +31,6 @@ pub enum Base85Error {
     /// A last group of one character, which encodes no byte.
     Length,
 }
-
-impl fmt::Display for Base85Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Base85Error::Character => "a character outside of the base85 alphabet",
-            Base85Error::Overflow => "a base85 group that overflows four bytes",
-            Base85Error::Length => "a last base85 group of one character",
-        })
-    }
-}
-
-impl std::error::Error for Base85Error {}
 
 /// Decodes a text into `out`, replacing its content.
 ///

@@ -1,7 +1,5 @@
 //! Decodes an embedding: base85 of a zlib stream of little-endian f32 values.
 
-use std::fmt;
-
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::base85::{self, Base85Error};
@@ -32,21 +30,6 @@ pub enum VectorError {
     /// Its magnitude is 0 or too large for an f32, so it has no usable direction.
     Length,
 }
-
-impl fmt::Display for VectorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            VectorError::TooLong => write!(f, "longer than {MAX_TEXT_BYTES} characters"),
-            VectorError::Base85(error) => error.fmt(f),
-            VectorError::Zlib => f.write_str("no zlib stream"),
-            VectorError::Dimensions => write!(f, "other than {DIMENSIONS} values"),
-            VectorError::NotFinite => f.write_str("a value that is not finite"),
-            VectorError::Length => f.write_str("a length of 0, or none that is finite"),
-        }
-    }
-}
-
-impl std::error::Error for VectorError {}
 
 impl From<Base85Error> for VectorError {
     fn from(error: Base85Error) -> Self {
@@ -107,9 +90,7 @@ impl VectorDecoder {
         let squared = squared_length(out);
         if squared > 0.0 && squared.is_finite() { Ok(()) } else { Err(VectorError::Length) }
     }
-}
 
-impl VectorDecoder {
     /// Decodes an embedding with any number of dimensions that an index accepts, otherwise like [`VectorDecoder::decode`].
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,8 @@ use rustix::io::Errno;
 
 use super::order;
 use super::seen::Seen;
+use crate::exit::Failure;
+use crate::files::failure_that_may_pass;
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_metadata_file};
 
 /// The result of a search for archives.
@@ -45,73 +46,25 @@ impl LeftOut {
         Self { path: path.into(), reason: reason.into(), storage_class: None, is_for_now: false }
     }
 
+    /// An entry that cannot be looked at. A link that leads nowhere is no archive. For any other error the file may be
+    /// there: this user may not look at it, or its disk or server is away.
+    fn of_error(path: &Path, error: &io::Error) -> Self {
+        let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+        match error.kind() {
+            ErrorKind::NotFound => {
+                Self::new(path, "it is a link to a missing file, or has just been deleted")
+            }
+            ErrorKind::NotADirectory => Self::new(path, error.to_string()),
+            _ if is_loop => Self::new(path, error.to_string()),
+            _ => Self { is_for_now: true, ..Self::new(path, format!("it cannot be read for now: {error}")) },
+        }
+    }
+
     /// The last segment of its path, which identifies an archive.
     pub fn name(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 }
-
-/// Why there is no archive at a path.
-struct NoArchive {
-    /// In words.
-    reason: String,
-    /// See [`LeftOut::is_for_now`].
-    is_for_now: bool,
-}
-
-impl NoArchive {
-    fn for_good(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_for_now: false }
-    }
-
-    /// A link that leads nowhere is no archive. For any other error the file may be there: this user may not look at
-    /// it, or its disk or server is away.
-    fn of_error(error: &io::Error) -> Self {
-        let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
-        match error.kind() {
-            ErrorKind::NotFound => Self::for_good("it is a link to a missing file, or has just been deleted"),
-            ErrorKind::NotADirectory => Self::for_good(error.to_string()),
-            _ if is_loop => Self::for_good(error.to_string()),
-            _ => Self { reason: format!("it cannot be read for now: {error}"), is_for_now: true },
-        }
-    }
-
-    fn at(self, path: PathBuf) -> LeftOut {
-        LeftOut { is_for_now: self.is_for_now, ..LeftOut::new(path, self.reason) }
-    }
-}
-
-/// Why archives cannot be listed.
-#[derive(Debug)]
-pub enum SourceError {
-    /// A named path does not exist or cannot be read.
-    Unreadable {
-        /// The path.
-        path: PathBuf,
-        /// Why it cannot be read.
-        error: io::Error,
-    },
-    /// A named file is not an archive.
-    NotAnArchive {
-        /// The path.
-        path: PathBuf,
-        /// Why it is not one.
-        reason: String,
-    },
-}
-
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, error } => write!(f, "{} cannot be read: {error}", path.display()),
-            Self::NotAnArchive { path, reason } => {
-                write!(f, "{} is not an archive: {reason}", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for SourceError {}
 
 /// Finds the archives among `paths`: files, and folders with files directly in them, named `*.db.zip`.
 ///
@@ -121,8 +74,8 @@ impl std::error::Error for SourceError {}
 ///
 /// # Errors
 ///
-/// [`SourceError`] for one of the `paths` themselves.
-pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, SourceError> {
+/// Fails if one of the `paths` themselves cannot be read or is not an archive.
+pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, Failure> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
     let mut seen = Seen::default();
@@ -130,22 +83,26 @@ pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, SourceErro
     for path in paths {
         let before = found.len();
         match look_at(path, &mut found, &mut left_out, &mut seen) {
-            Err(SourceError::Unreadable { path, error }) if spools => {
+            Ok(None) => {}
+            Ok(Some(LeftOut { reason, .. })) => {
+                return Err(Failure::usage(format!("{} is not an archive: {reason}", path.display())));
+            }
+            Err(error) if spools => {
                 found.truncate(before);
                 away.push((path, error));
             }
-            looked => looked?,
+            Err(error) => return Err(unreadable(path, &error)),
         }
     }
     // The other paths do not wait for one whose disk or file server is away.
     if away.len() == paths.len()
         && let Some((path, error)) = away.pop()
     {
-        return Err(SourceError::Unreadable { path, error });
+        return Err(unreadable(path, &error));
     }
     for (path, error) in away {
         let reason = format!("it cannot be read for now: {error}; the next look tries again");
-        left_out.push(NoArchive { reason, is_for_now: true }.at(path));
+        left_out.push(LeftOut { is_for_now: true, ..LeftOut::new(path, reason) });
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
     let archives = without_repetitions(found, &mut left_out);
@@ -153,26 +110,31 @@ pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, SourceErro
     Ok(Discovery { archives, left_out, nothing })
 }
 
-/// Adds the archives at one of the paths.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let text = format!("{} cannot be read: {error}", path.display());
+    failure_that_may_pass(error, &text).unwrap_or_else(|| Failure::usage(text))
+}
+
+/// Adds the archives at one of the paths. Returns why it is left out if it is a file that is not an archive.
 fn look_at(
     path: &Path,
     found: &mut Vec<Candidate>,
     left_out: &mut Vec<LeftOut>,
     seen: &mut Seen,
-) -> Result<(), SourceError> {
-    let unreadable = |error| SourceError::Unreadable { path: path.to_owned(), error };
-    if fs::metadata(path).map_err(unreadable)?.is_dir() {
-        list_folder(path, found, left_out, seen).map_err(unreadable)?;
+) -> io::Result<Option<LeftOut>> {
+    if fs::metadata(path)?.is_dir() {
+        list_folder(path, found, left_out, seen)?;
     } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
         left_out
             .push(LeftOut::new(path, "macOS writes such files beside the real ones on other file systems"));
     } else {
-        let real = fs::canonicalize(path).map_err(unreadable)?;
-        let not_an_archive =
-            |NoArchive { reason, .. }| SourceError::NotAnArchive { path: path.to_owned(), reason };
-        found.push(Candidate { archive: inspect(path).map_err(not_an_archive)?, real });
+        let real = fs::canonicalize(path)?;
+        match inspect(path) {
+            Ok(archive) => found.push(Candidate { archive, real }),
+            Err(why) => return Ok(Some(why)),
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// An archive, and its file's path without symbolic links.
@@ -200,9 +162,9 @@ fn list_folder(
             // Only links are resolved: resolving a path takes many system calls.
             Ok(archive) => match real_path(&real_folder, &entry) {
                 Ok(real) => found.push(Candidate { archive, real }),
-                Err(error) => left_out.push(NoArchive::of_error(&error).at(path)),
+                Err(error) => left_out.push(LeftOut::of_error(&path, &error)),
             },
-            Err(why) => left_out.push(why.at(path)),
+            Err(why) => left_out.push(why),
         }
     }
     Ok(())
@@ -237,17 +199,17 @@ fn state_of(archive: &Archive) -> (u64, i128) {
 }
 
 /// The archive at `path`, or why there is none.
-fn inspect(path: &Path) -> Result<Archive, NoArchive> {
+fn inspect(path: &Path) -> Result<Archive, LeftOut> {
     let name = path.file_name().unwrap_or_default();
     if !has_archive_suffix(name) {
-        return Err(NoArchive::for_good(format!("its name does not end in {ARCHIVE_SUFFIX}")));
+        return Err(LeftOut::new(path, format!("its name does not end in {ARCHIVE_SUFFIX}")));
     }
-    let name = name.to_str().ok_or_else(|| NoArchive::for_good("its name is not UTF-8"))?.to_owned();
-    let metadata = fs::metadata(path).map_err(|error| NoArchive::of_error(&error))?;
+    let name = name.to_str().ok_or_else(|| LeftOut::new(path, "its name is not UTF-8"))?.to_owned();
+    let metadata = fs::metadata(path).map_err(|error| LeftOut::of_error(path, &error))?;
     if !metadata.is_file() {
-        return Err(NoArchive::for_good("it is not a regular file"));
+        return Err(LeftOut::new(path, "it is not a regular file"));
     }
-    let modified = metadata.modified().map_err(|error| NoArchive::for_good(error.to_string()))?;
+    let modified = metadata.modified().map_err(|error| LeftOut::new(path, error.to_string()))?;
     let modified_ns = match modified.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_nanos() as i128,
         Err(before) => -(before.duration().as_nanos() as i128),

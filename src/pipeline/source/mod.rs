@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Select, TryRecvError, bounded, select};
+use crossbeam_channel::{Receiver, Select, TryRecvError};
 
 use super::admission::Admission;
 use super::archive::ArchiveError;
 use crate::config;
 use crate::exit::Failure;
-use crate::files::failure_that_may_pass;
 use crate::model::Archive;
 use crate::shutdown::Stop;
 
@@ -20,7 +18,7 @@ pub(crate) mod s3;
 mod seen;
 pub mod settling;
 
-pub use self::local::{Discovery, LeftOut, SourceError, as_it_is_now, discover, has_changed};
+pub use self::local::{Discovery, LeftOut, as_it_is_now, discover, has_changed};
 pub use self::s3::{Bucket, Download};
 
 /// Where archives come from.
@@ -52,33 +50,24 @@ pub trait Queue: Sync {
     fn wait(&self, news: &Receiver<()>);
 }
 
-/// Local files, which the worker reads itself.
-impl Queue for Receiver<Arc<Archive>> {
+impl<T: Into<Work> + Send> Queue for Receiver<T> {
     fn next(&self) -> Result<Work, TryRecvError> {
-        self.try_recv().map(|archive| Work { archive, content: Content::AtPath })
+        self.try_recv().map(T::into)
     }
 
     fn wait(&self, news: &Receiver<()>) {
-        wait_for(self, news);
+        let mut select = Select::new();
+        select.recv(self);
+        select.recv(news);
+        select.ready();
     }
 }
 
-/// Downloads.
-impl Queue for Receiver<Work> {
-    fn next(&self) -> Result<Work, TryRecvError> {
-        self.try_recv()
+/// A local file, which the worker reads itself.
+impl From<Arc<Archive>> for Work {
+    fn from(archive: Arc<Archive>) -> Self {
+        Self { archive, content: Content::AtPath }
     }
-
-    fn wait(&self, news: &Receiver<()>) {
-        wait_for(self, news);
-    }
-}
-
-fn wait_for<T>(queue: &Receiver<T>, news: &Receiver<()>) {
-    let mut select = Select::new();
-    select.recv(queue);
-    select.recv(news);
-    select.ready();
 }
 
 /// Where an archive's file is.
@@ -155,26 +144,11 @@ impl Source {
 /// Finds archives among `paths`. If the run is to stop, does not wait for an unresponsive file server: the listing
 /// thread ends with the process.
 fn discover_until(paths: &[PathBuf], spools: bool, stop: &Stop) -> Result<Discovery, Failure> {
-    let (found, finding) = bounded(1);
     let paths = paths.to_vec();
-    let find = move || drop(found.send(discover(&paths, spools)));
-    thread::Builder::new()
-        .name("listing".into())
-        .spawn(find)
-        .map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
-    select! {
-        recv(finding) -> found => match found {
-            Ok(found) => found.map_err(|error| {
-                let text = error.to_string();
-                let may_pass = match &error {
-                    SourceError::Unreadable { error, .. } => failure_that_may_pass(error, &text),
-                    _ => None,
-                };
-                may_pass.unwrap_or_else(|| Failure::usage(text))
-            }),
-            Err(_) => Err(Failure::run("an internal error ended the listing (please report it)")),
-        },
-        recv(stop.channel()) -> _ => Err(stop.as_failure()),
+    match stop.unless_requested(move || discover(&paths, spools)) {
+        Ok(Some(found)) => found,
+        Ok(None) => Err(stop.as_failure()),
+        Err(error) => Err(Failure::run(format!("cannot start a thread: {error}"))),
     }
 }
 

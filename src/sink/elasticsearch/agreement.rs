@@ -4,28 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::client::Client;
 use crate::model::Names;
 
 /// Returns only the UUID of each index behind the names.
 const UUIDS: &str = "filter_path=*.settings.index.uuid";
-
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-struct Index {
-    settings: Settings,
-}
-
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-struct Settings {
-    index: Uuid,
-}
-
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-struct Uuid {
-    uuid: String,
-}
 
 /// How often nodes are compared before they count as nodes of different clusters.
 const LOOKS: usize = 3;
@@ -59,12 +44,14 @@ pub(super) fn disagreement(client: &Client, names: Names) -> Option<String> {
     ))
 }
 
-/// Returns the indices that a node shows behind the names; None: it does not answer, or does not show them.
-fn indices(node: &Client, Names { posts, tombstones, .. }: Names) -> Option<BTreeMap<String, Index>> {
+/// Returns the indices that a node shows behind the names, with their UUIDs; None: it does not answer, or does not show
+/// them.
+fn indices(node: &Client, Names { posts, tombstones, .. }: Names) -> Option<BTreeMap<String, String>> {
     let reply = node.get(&format!("/{posts},{tombstones}?{UUIDS}")).ok()?;
-    match reply.status {
-        200 => serde_json::from_slice(&reply.body).ok(),
-        404 if reply.error_type() == "index_not_found_exception" => Some(BTreeMap::new()),
-        _ => None,
+    if reply.is_of_missing_index() {
+        return Some(BTreeMap::new());
     }
+    let indices: BTreeMap<String, Value> = reply.json()?;
+    let uuid = |index: Value| Some(index.pointer("/settings/index/uuid")?.as_str()?.to_owned());
+    indices.into_iter().map(|(name, index)| Some((name, uuid(index)?))).collect()
 }

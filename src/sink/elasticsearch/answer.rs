@@ -12,7 +12,7 @@ use crate::observe::finding::{Check, Status};
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PreflightError {
+pub enum NoAnswer {
     /// At least one check failed. Waiting does not change that.
     Refused(Vec<Check>),
     /// Elasticsearch cannot be reached, or cannot answer for now.
@@ -28,7 +28,7 @@ pub struct Outage {
     pub retry_after: Option<Duration>,
 }
 
-impl PreflightError {
+impl NoAnswer {
     /// Creates the error for no answer, if the server gives no time to wait.
     pub fn unavailable(why: impl Into<String>) -> Self {
         Self::Unavailable(Outage { why: why.into(), retry_after: None })
@@ -56,13 +56,13 @@ impl PreflightError {
     }
 }
 
-impl fmt::Display for PreflightError {
+impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PreflightError::Unavailable(Outage { why, .. }) => {
+            NoAnswer::Unavailable(Outage { why, .. }) => {
                 write!(f, "Elasticsearch is unavailable: {why}")
             }
-            PreflightError::Refused(checks) => {
+            NoAnswer::Refused(checks) => {
                 let failed = checks.iter().filter(|check| check.status == Status::Failed);
                 let texts: Vec<_> = failed.map(|check| format!("{}: {}", check.name, check.text)).collect();
                 write!(f, "preflight refused: {}", texts.join("; "))
@@ -71,13 +71,13 @@ impl fmt::Display for PreflightError {
     }
 }
 
-impl std::error::Error for PreflightError {}
+impl std::error::Error for NoAnswer {}
 
-impl From<PreflightError> for Failure {
-    fn from(error: PreflightError) -> Self {
+impl From<NoAnswer> for Failure {
+    fn from(error: NoAnswer) -> Self {
         let code = match error {
-            PreflightError::Refused(_) => ExitCode::Refused,
-            PreflightError::Unavailable(_) => ExitCode::Unavailable,
+            NoAnswer::Refused(_) => ExitCode::Refused,
+            NoAnswer::Unavailable(_) => ExitCode::Unavailable,
         };
         Failure::new(code, error.to_string())
     }
@@ -87,26 +87,23 @@ impl From<PreflightError> for Failure {
 /// itself has answered before.
 pub(super) fn pages_as_outages<T>(
     client: &Client,
-    ask: impl FnOnce(&Client) -> Result<T, PreflightError>,
-) -> Result<T, PreflightError> {
+    ask: impl FnOnce(&Client) -> Result<T, NoAnswer>,
+) -> Result<T, NoAnswer> {
     ask(client).map_err(|error| match (error, client.page()) {
-        (PreflightError::Refused(_), Some(page)) => PreflightError::unavailable(foreign_answer(&page)),
+        (NoAnswer::Refused(_), Some(page)) => NoAnswer::unavailable(foreign_answer(&page)),
         (error, _) => error,
     })
 }
 
 /// Returns the reply, or an error if there is no usable one: the transport failed, the key is refused, or the server
 /// cannot answer now.
-pub(super) fn answer(
-    client: &Client,
-    result: Result<Reply, TransportError>,
-) -> Result<Reply, PreflightError> {
+pub(super) fn answer(client: &Client, result: Result<Reply, TransportError>) -> Result<Reply, NoAnswer> {
     let url = client.base_url();
     if let Some(product) = result.as_ref().ok().and_then(Product::of_refusal) {
         client.set_product(product);
     }
     match result {
-        Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(
+        Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(NoAnswer::refused(
             "connection",
             format!(
                 "Elasticsearch does not answer at the path of {url} ({}): leave the path out of ELASTICSEARCH_URL",
@@ -115,21 +112,21 @@ pub(super) fn answer(
         )),
         Ok(reply) => match client.refusal(&reply) {
             Some(what_to_do) => {
-                Err(PreflightError::refused("credentials", format!("{what_to_do} ({})", reply.reason())))
+                Err(NoAnswer::refused("credentials", format!("{what_to_do} ({})", reply.reason())))
             }
             None => judge_status(reply),
         },
         Err(TransportError::Refused(why) | TransportError::RefusedByProxy(why)) => {
-            Err(PreflightError::refused("connection", format!("{url}: {why}")))
+            Err(NoAnswer::refused("connection", format!("{url}: {why}")))
         }
-        Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
+        Err(error @ TransportError::Tls(_)) => Err(NoAnswer::refused(
             "certificate",
             format!(
                 "{url}: {error}: name the issuer's root with ELASTICSEARCH_CA_CERT / --ca-cert, \
                  and the host in ELASTICSEARCH_URL as in its certificate"
             ),
         )),
-        Err(error) => Err(PreflightError::unavailable(format!("{url}: {error}"))),
+        Err(error) => Err(NoAnswer::unavailable(format!("{url}: {error}"))),
     }
 }
 
@@ -144,9 +141,9 @@ pub(super) fn has_stray_path(url: &str, reply: &Reply) -> bool {
 }
 
 /// Judges statuses that have the same meaning for every request; part of [`answer`].
-fn judge_status(reply: Reply) -> Result<Reply, PreflightError> {
+fn judge_status(reply: Reply) -> Result<Reply, NoAnswer> {
     match reply.status {
-        300..=399 => Err(PreflightError::refused(
+        300..=399 => Err(NoAnswer::refused(
             "connection",
             format!(
                 "the server redirects (HTTP {}), and redirects are not followed: set ELASTICSEARCH_URL to \
@@ -154,12 +151,12 @@ fn judge_status(reply: Reply) -> Result<Reply, PreflightError> {
                 reply.status
             ),
         )),
-        407 => Err(PreflightError::refused(
+        407 => Err(NoAnswer::refused(
             "connection",
             "the proxy requires other credentials (HTTP 407): give them as http://user:password@… in \
              INGEST_PROXY",
         )),
-        _ if is_unavailable(&reply) => Err(PreflightError::unavailable_as(reply.reason(), &reply)),
+        _ if is_unavailable(&reply) => Err(NoAnswer::unavailable_as(reply.reason(), &reply)),
         _ => Ok(reply),
     }
 }

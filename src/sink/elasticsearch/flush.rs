@@ -1,8 +1,8 @@
 //! Flushes confirmed documents to disk on servers that may confirm before they sync.
 
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::answer::{PreflightError, answer};
+use super::answer::{NoAnswer, answer};
 use super::client::{Client, ContentType, Reply};
 use super::outcome::is_unavailable;
 
@@ -12,19 +12,19 @@ use super::outcome::is_unavailable;
 /// # Errors
 ///
 /// Returns `Refused` if the run may not flush, and `Unavailable` if a shard is not flushed.
-pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> {
+pub(super) fn flush(client: &Client, names: &str) -> Result<(), NoAnswer> {
     let reply = answer(client, client.post(&format!("/{names}/_flush"), ContentType::Json, b""))?;
     match reply.status {
         200 if all_shards_flushed(&reply.body) => Ok(()),
         410 if is_serverless(&reply) => Ok(()),
         _ if reply.is_page() && !is_unavailable(&reply) => {
-            Err(PreflightError::not_elasticsearchs(&format!("POST /{names}/_flush"), &reply))
+            Err(NoAnswer::not_elasticsearchs(&format!("POST /{names}/_flush"), &reply))
         }
         401 | 403 if !is_unavailable(&reply) => {
             let why = format!("{} ({})", forbidden(client, names), reply.reason());
-            Err(PreflightError::refused("durability", why))
+            Err(NoAnswer::refused("durability", why))
         }
-        _ => Err(PreflightError::unavailable_as(format!("the flush answers {}", reply.reason()), &reply)),
+        _ => Err(NoAnswer::unavailable_as(format!("the flush answers {}", reply.reason()), &reply)),
     }
 }
 
@@ -33,10 +33,9 @@ pub(super) fn forbidden(client: &Client, names: &str) -> String {
     let product = client.product();
     format!(
         "{names} may confirm writes before they are on disk (index.translog.durability is async, or the server does not \
-         show it), so the run must flush before it marks archives, but it may not flush: grant {} {}, or set the \
+         show it), so the run must flush before it marks archives, but it may not flush: {}, or set the \
          durability to request and let this run see the settings ({})",
-        product.grantee(),
-        product.privilege("maintenance"),
+        product.grant("maintenance"),
         product.privilege("view_index_metadata"),
     )
 }
@@ -49,16 +48,7 @@ pub(super) fn is_serverless(reply: &Reply) -> bool {
 }
 
 fn all_shards_flushed(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Flushed {
-        #[serde(rename = "_shards")]
-        shards: Shards,
-    }
-    #[derive(Deserialize)]
-    struct Shards {
-        failed: u64,
-    }
-    serde_json::from_slice::<Flushed>(body).is_ok_and(|flushed| flushed.shards.failed == 0)
+    serde_json::from_slice::<Value>(body).is_ok_and(|body| body["_shards"]["failed"] == 0)
 }
 
 #[cfg(test)]
@@ -78,7 +68,7 @@ mod tests {
         // Seen in OpenSearch 2.19.4, shortened.
         let no = r#"{"error":{"type":"security_exception","reason":"no permissions for [indices:admin/flush] and User [name=w]"},"status":403}"#;
         let error = flush(&client(vec![(403, no)]), "posts").unwrap_err();
-        assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+        assert!(matches!(error, NoAnswer::Refused(_)), "{error:?}");
         assert!(error.to_string().contains("indices:admin/flush*"), "{error}");
     }
 

@@ -3,7 +3,7 @@
 //! Without this check, an index that was lost and created again looks like success: all archives are marked, and
 //! nothing is left to do.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::client::{Client, ContentType, Reply};
 use crate::model::{Done, Names};
@@ -12,11 +12,6 @@ use crate::observe::finding::Check;
 /// Rows per document above which the count is suspicious. A row becomes at most one document, and posts occur several
 /// times.
 const MAX_ROWS_PER_DOCUMENT: u64 = 10;
-
-#[derive(Deserialize)]
-struct Count {
-    count: u64,
-}
 
 /// Warns if the indices hold far fewer documents than were loaded. None: all is well, or the server does not show the
 /// count.
@@ -29,11 +24,8 @@ pub fn ask(client: &Client, names: Names, brought: Done) -> Option<Check> {
 }
 
 fn judge(reply: &Reply, names: Names, brought: Done) -> Option<Check> {
-    let count = match reply.status {
-        200 => serde_json::from_slice::<Count>(&reply.body).ok()?.count,
-        404 if reply.error_type() == "index_not_found_exception" => 0,
-        _ => return None,
-    };
+    let count =
+        if reply.is_of_missing_index() { 0 } else { reply.json::<Value>()?.get("count")?.as_u64()? };
     let is_suspicious = count == 0 || count.saturating_mul(MAX_ROWS_PER_DOCUMENT) < brought.rows;
     is_suspicious
         .then(|| lost(&format!("{} and {} hold {count} documents", names.posts, names.tombstones), brought))

@@ -4,20 +4,14 @@
 //! a proxy in front of a node sends `Date`.
 
 use serde::Deserialize;
-use time::PrimitiveDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
 use super::client::{Client, Reply};
+use crate::http::http_date;
 use crate::observe::finding::Check;
 use crate::timestamp::now_millis;
 
 /// Difference of clocks above which to warn, in seconds. NTP keeps clocks within a second.
 const SKEW_SECONDS: i64 = 60;
-
-/// Format of `Date` in HTTP (RFC 9110, section 5.6.7).
-const DATE: &[BorrowedFormatItem<'_>] =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 #[derive(Deserialize)]
 struct Root {
@@ -42,8 +36,7 @@ pub fn ask(client: &Client) -> Vec<Check> {
 }
 
 fn judge_product(reply: &Reply) -> Check {
-    let root = (reply.status == 200).then(|| serde_json::from_slice::<Root>(&reply.body).ok()).flatten();
-    let Some(Root { version: Version { number, distribution } }) = root else {
+    let Some(Root { version: Version { number, distribution } }) = reply.json() else {
         return Check::ok(
             "product",
             "the server does not show its product and version to this run (that needs the cluster privilege \
@@ -86,8 +79,7 @@ fn judge_product(reply: &Reply) -> Check {
 
 /// Compares the server's clock with this host's; None: the date cannot be parsed.
 fn judge_clock(date: &str, now: i64) -> Option<Check> {
-    let server = PrimitiveDateTime::parse(date, DATE).ok()?.assume_utc().unix_timestamp();
-    let ahead = server.saturating_sub(now);
+    let ahead = http_date(date)?.unix_timestamp().saturating_sub(now);
     if ahead.abs() <= SKEW_SECONDS {
         return Some(Check::ok("clock", "the server's clock agrees with this host's"));
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::agreement::disagreement;
-use super::answer::{PreflightError, pages_as_outages};
+use super::answer::{NoAnswer, pages_as_outages};
 use super::client::Client;
 use super::outcome::foreign_answer;
 use super::preflight;
@@ -34,7 +34,7 @@ impl LiveTargets {
     /// # Errors
     ///
     /// Returns `Refused` if a name can no longer be written to, `Unavailable` if there is no answer for now.
-    pub fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
+    pub fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, NoAnswer> {
         let mut have_disagreed = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.now();
         if before.generation != seen {
@@ -42,7 +42,7 @@ impl LiveTargets {
         }
         if let Some(why) = disagreement(client, before.names) {
             *have_disagreed = true;
-            return Err(PreflightError::unavailable(why));
+            return Err(NoAnswer::unavailable(why));
         }
         let client = client.recording_pages();
         let mut now = pages_as_outages(&client, |client| preflight::look(client, &before))?;
@@ -50,7 +50,7 @@ impl LiveTargets {
         if let Some(why) = before.change_to(&now).or_else(disagreed) {
             // A page shows nothing about an index, and does not replace the earlier answers.
             if let Some(page) = client.page() {
-                return Err(PreflightError::unavailable(foreign_answer(&page)));
+                return Err(NoAnswer::unavailable(foreign_answer(&page)));
             }
             let what = if before.reads_only {
                 "the present ones are searched from now on"

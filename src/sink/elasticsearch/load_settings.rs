@@ -15,7 +15,7 @@ mod replies;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::answer::{PreflightError, answer};
+use super::answer::{NoAnswer, answer};
 use super::client::{Client, ContentType, Reply, RequestLimits};
 use super::flat::Values;
 use super::retrying::{policy, retry};
@@ -80,7 +80,7 @@ impl LoadSettings {
     /// # Errors
     ///
     /// Returns `Refused` if the key may not read the settings, `Unavailable` if the server cannot answer for now.
-    pub fn plan(&self, indices: &LoadedIndices) -> Result<Record, PreflightError> {
+    pub fn plan(&self, indices: &LoadedIndices) -> Result<Record, NoAnswer> {
         let mut record = Record::new();
         for (index, during) in indices.tuned() {
             let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
@@ -114,13 +114,13 @@ impl LoadSettings {
     /// # Errors
     ///
     /// Returns `Refused` if the key may not change the settings, `Unavailable` if the server cannot for now.
-    pub fn apply(&self) -> Result<Record, PreflightError> {
+    pub fn apply(&self) -> Result<Record, NoAnswer> {
         let shown = self.apply_once()?;
         // Another process may have ended in the meantime, and restored what it took for its own changes.
         if shown == self.record { Ok(shown) } else { self.apply_once() }
     }
 
-    fn apply_once(&self) -> Result<Record, PreflightError> {
+    fn apply_once(&self) -> Result<Record, NoAnswer> {
         let mut shown = Record::new();
         for (index, changes) in &self.record {
             judge_update(index, &self.send(index, &changes.during())?)?;
@@ -154,7 +154,7 @@ impl LoadSettings {
              could not be restored safely at the end: run without --bulk-load-settings on this server",
             texts.join("; ")
         );
-        Err(PreflightError::refused(NAME, text).into())
+        Err(NoAnswer::refused(NAME, text).into())
     }
 
     /// Restores the recorded settings that are still as the load set them. Continues with the next index after a
@@ -164,7 +164,7 @@ impl LoadSettings {
     ///
     /// Returns the first error: `Refused` if the key may not change the settings, `Unavailable` if the server cannot
     /// for now.
-    pub fn restore(&self) -> Result<(), PreflightError> {
+    pub fn restore(&self) -> Result<(), NoAnswer> {
         self.restore_until(None)
     }
 
@@ -202,17 +202,12 @@ impl LoadSettings {
         self.remove_record()
     }
 
-    fn restore_until(&self, end: Option<Instant>) -> Result<(), PreflightError> {
+    fn restore_until(&self, end: Option<Instant>) -> Result<(), NoAnswer> {
         let results = self.record.iter().map(|(index, changes)| self.restore_index(index, changes, end));
         results.reduce(Result::and).unwrap_or(Ok(()))
     }
 
-    fn restore_index(
-        &self,
-        index: &str,
-        changes: &Changes,
-        end: Option<Instant>,
-    ) -> Result<(), PreflightError> {
+    fn restore_index(&self, index: &str, changes: &Changes, end: Option<Instant>) -> Result<(), NoAnswer> {
         has_time(end)?;
         let Some(now) = self.settings_of(index)? else {
             log::warn!("the index {index}, whose settings a load had changed, no longer exists");
@@ -230,18 +225,18 @@ impl LoadSettings {
     }
 
     /// Returns the settings of an index; None: there is no such index.
-    fn settings_of(&self, index: &str) -> Result<Option<Values>, PreflightError> {
+    fn settings_of(&self, index: &str) -> Result<Option<Values>, NoAnswer> {
         let path = format!("/{}/_settings?flat_settings=true&master_timeout=4s", percent_encoded(index));
         parse_settings(index, &answer(&self.client, self.client.get(&path))?)
     }
 
-    fn send(&self, index: &str, update: &Update<'_>) -> Result<Reply, PreflightError> {
+    fn send(&self, index: &str, update: &Update<'_>) -> Result<Reply, NoAnswer> {
         let path = format!("/{}/_settings?{SERVER_TIMEOUTS}", percent_encoded(index));
         answer(&self.client, self.client.put(&path, ContentType::Json, json(update).as_bytes()))
     }
 
     /// Returns the failure for settings that could not be restored, with what to do.
-    fn not_restored(&self, error: &PreflightError) -> Failure {
+    fn not_restored(&self, error: &NoAnswer) -> Failure {
         let requests: Vec<_> = self
             .record
             .iter()
@@ -257,10 +252,10 @@ impl LoadSettings {
 }
 
 /// Fails if a request that starts now might end too late.
-fn has_time(end: Option<Instant>) -> Result<(), PreflightError> {
+fn has_time(end: Option<Instant>) -> Result<(), NoAnswer> {
     match end {
         Some(end) if Instant::now() + CALL_LIMIT > end => {
-            Err(PreflightError::unavailable("there is no time left for another request"))
+            Err(NoAnswer::unavailable("there is no time left for another request"))
         }
         _ => Ok(()),
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::answer::{PreflightError, answer};
+use super::answer::{NoAnswer, answer};
 use super::client::{Client, Reply};
 use super::outcome::is_not_offered;
 
@@ -67,7 +67,7 @@ impl Index {
 }
 
 /// Looks up the indices behind a name; None: there is no such index or alias.
-pub(super) fn ask(client: &Client, name: &'static str) -> Result<Option<Indices>, PreflightError> {
+pub(super) fn ask(client: &Client, name: &'static str) -> Result<Option<Indices>, NoAnswer> {
     ask_about(client, name, name)
 }
 
@@ -76,7 +76,7 @@ pub(super) fn ask_about(
     client: &Client,
     checked: &'static str,
     name: &str,
-) -> Result<Option<Indices>, PreflightError> {
+) -> Result<Option<Indices>, NoAnswer> {
     let whole = answer(client, client.get(&format!("/{name}?{FILTER}")))?;
     let Some(mut indices) = parse(checked, &format!("GET /{name}"), &whole)? else { return Ok(None) };
     if !indices.is_empty() && indices.values().all(Index::is_complete) {
@@ -101,26 +101,22 @@ pub(super) fn ask_about(
     }
     // A server that offers none of these APIs may answer with an empty body.
     if all_missing && !whole.body.is_empty() && whole.is_page() {
-        return Err(PreflightError::not_elasticsearchs(&format!("GET /{name}"), &whole));
+        return Err(NoAnswer::not_elasticsearchs(&format!("GET /{name}"), &whole));
     }
     Ok((!all_missing).then_some(indices))
 }
 
 /// Parses one reply; None: it says that there is no such index.
-pub(super) fn parse(
-    name: &'static str,
-    question: &str,
-    reply: &Reply,
-) -> Result<Option<Indices>, PreflightError> {
+pub(super) fn parse(name: &'static str, question: &str, reply: &Reply) -> Result<Option<Indices>, NoAnswer> {
     match reply.status {
-        404 if reply.error_type() == "index_not_found_exception" => Ok(None),
+        _ if reply.is_of_missing_index() => Ok(None),
         200..=299 if reply.body.is_empty() => Ok(Some(Indices::new())),
         200..=299 => match serde_json::from_slice(&reply.body) {
             Ok(indices) => Ok(Some(indices)),
-            Err(_) => Err(PreflightError::unexpected(name, question, reply)),
+            Err(_) => Err(NoAnswer::unexpected(name, question, reply)),
         },
         _ if is_not_offered(reply) => Ok(Some(Indices::new())),
-        _ => Err(PreflightError::unexpected(name, question, reply)),
+        _ => Err(NoAnswer::unexpected(name, question, reply)),
     }
 }
 
@@ -128,7 +124,7 @@ pub(super) fn parse(
 /// the name itself if it is one index, or if the server does not show the indices.
 ///
 /// Source: Elasticsearch's "Resolve index" API.
-pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>, PreflightError> {
+pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>, NoAnswer> {
     #[derive(Deserialize)]
     struct Resolved {
         #[serde(default)]
@@ -139,9 +135,8 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
         indices: Vec<String>,
     }
     let reply = answer(client, client.get(&format!("/_resolve/index/{name}")))?;
-    let resolved: Option<Resolved> = serde_json::from_slice(&reply.body).ok().filter(|_| reply.status == 200);
-    let mut indices: Vec<String> =
-        resolved.into_iter().flat_map(|resolved| resolved.aliases).flat_map(|alias| alias.indices).collect();
+    let aliases = reply.json::<Resolved>().into_iter().flat_map(|resolved| resolved.aliases);
+    let mut indices: Vec<String> = aliases.flat_map(|alias| alias.indices).collect();
     // A key that covers only the alias can read a single index only through the alias.
     if indices.len() < 2 {
         indices = vec![name.to_owned()];

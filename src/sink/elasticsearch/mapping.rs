@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use self::fields::{mappings, vectors_mapped};
 use super::agreement::lasting_disagreement;
-use super::answer::{PreflightError, answer};
+use super::answer::{NoAnswer, answer};
 use super::client::{Client, ContentType, Reply};
 use super::lookup;
 use super::product::Product;
@@ -43,7 +43,7 @@ impl Plan {
 
     /// Sends the request for the assumed product. If the server does not have that product's vector type, sends it for
     /// the other product. Returns the last reply, and the product that its request was for.
-    fn ask(&self, client: &Client, change: impl Fn(&mut Value)) -> Result<(Reply, Product), PreflightError> {
+    fn ask(&self, client: &Client, change: impl Fn(&mut Value)) -> Result<(Reply, Product), NoAnswer> {
         let first = client.product();
         for product in [first, first.other()] {
             let mut body =
@@ -67,18 +67,18 @@ impl Plan {
 
     /// Returns the refusal for a server that maps no vector without its dimension, which a further model has only in the
     /// rows.
-    fn without_dimension(&self, reply: &Reply) -> PreflightError {
+    fn without_dimension(&self, reply: &Reply) -> NoAnswer {
         let text = format!(
             "--create-indices cannot map the vectors of a further model (--add-field vector:MODEL) on this server, \
              which requires their dimension ({}): run once without vector:MODEL, then add the field to the mapping of {}",
             reply.reason(),
             self.index
         );
-        PreflightError::refused(self.alias, text)
+        NoAnswer::refused(self.alias, text)
     }
 
     /// Returns the refusal for a server without any vector type. It says what can be created there.
-    fn without_vectors(&self) -> PreflightError {
+    fn without_vectors(&self) -> NoAnswer {
         let kept = json!({"type": "object", "enabled": false});
         let mut body = self.body(Product::OpenSearch, &kept);
         body["settings"] = json!({});
@@ -88,7 +88,7 @@ impl Plan {
              by them, create the index by hand, with PUT {} {body}",
             self.path()
         );
-        PreflightError::refused(self.alias, text)
+        NoAnswer::refused(self.alias, text)
     }
 }
 
@@ -98,9 +98,9 @@ impl Plan {
 /// # Errors
 ///
 /// Returns `Refused` if the server does not allow it, `Unavailable` if it cannot for now.
-pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
+pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, NoAnswer> {
     if let Some(text) = lasting_disagreement(client, names) {
-        return Err(PreflightError::refused("connection", text));
+        return Err(NoAnswer::refused("connection", text));
     }
     let mut created = Vec::new();
     // Posts first: their vectors are the most likely to be impossible.
@@ -118,11 +118,7 @@ const NO_QUERY: &str = "megastream_ingest_check";
 /// Checks whether an index could be created, without creating it: the request has an alias with an invalid filter.
 /// Servers judge the privilege and the mapping before the filter, and create nothing if any of them is wrong (seen in
 /// Elasticsearch 8.12 and 9.5 and OpenSearch 2.19 to 3.9).
-pub(super) fn try_to_create(
-    client: &Client,
-    names: Names,
-    alias: &'static str,
-) -> Result<Check, PreflightError> {
+pub(super) fn try_to_create(client: &Client, names: Names, alias: &'static str) -> Result<Check, NoAnswer> {
     let plan = Plan::of(names, alias);
     let (reply, product) =
         plan.ask(client, |body| body["aliases"][alias]["filter"] = json!({NO_QUERY: {}}))?;
@@ -149,13 +145,10 @@ pub(super) fn try_to_create(
 }
 
 fn not_allowed(client: &Client, plan: &Plan, reply: &Reply) -> Check {
-    let product = client.product();
     let (index, alias) = (&plan.index, plan.alias);
     let text = format!(
-        "this run may not create {index} with the alias {alias}: grant {} {} on {index} and {alias}, or \
-         create them by hand ({})",
-        product.grantee(),
-        product.privilege("manage"),
+        "this run may not create {index} with the alias {alias}: {} on {index} and {alias}, or create them by hand ({})",
+        client.product().grant("manage"),
         reply.reason()
     );
     Check::failed("privileges", text)
@@ -168,7 +161,7 @@ pub(super) fn index_name_for(alias: &str) -> String {
 
 /// Returns whether a name is an index or an alias. Looks it up as the preflight does, and refuses if the answer is
 /// unclear: what exists must never be touched, and a server that does not support `HEAD` also answers it with 404.
-fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> {
+fn exists(client: &Client, alias: &'static str) -> Result<bool, NoAnswer> {
     match lookup::ask(client, alias)? {
         None => Ok(false),
         Some(indices) if !indices.is_empty() => Ok(true),
@@ -177,8 +170,8 @@ fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> 
 }
 
 /// Returns the refusal for a server that does not show what exists.
-pub(super) fn not_shown(alias: &'static str) -> PreflightError {
-    PreflightError::refused(
+pub(super) fn not_shown(alias: &'static str) -> NoAnswer {
+    NoAnswer::refused(
         alias,
         format!(
             "--create-indices: this server does not show this key whether the index or alias {alias} \
@@ -189,36 +182,32 @@ pub(super) fn not_shown(alias: &'static str) -> PreflightError {
 }
 
 /// Returns the refusal for an index that exists without its alias.
-pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError {
-    PreflightError::refused(
+pub(super) fn without_alias(alias: &'static str, index: &str) -> NoAnswer {
+    NoAnswer::refused(
         alias,
         format!("index {index} exists without the alias {alias}: add {alias} to {index}, or remove {index}"),
     )
 }
 
 /// Creates an index together with its alias in one step. Returns false if another process was faster.
-fn create(client: &Client, plan: &Plan) -> Result<bool, PreflightError> {
+fn create(client: &Client, plan: &Plan) -> Result<bool, NoAnswer> {
     let (reply, _) = plan.ask(client, |_| ())?;
-    match judge_created(client, plan, &reply)? {
-        Created::Now => Ok(true),
-        // The other process created index and alias together. Without the alias, the index is something else.
-        Created::Before if exists(client, plan.alias)? => Ok(false),
-        Created::Before => Err(without_alias(plan.alias, &plan.index)),
+    let is_new = judge_created(client, plan, &reply)?;
+    // Another process created index and alias together. Without the alias, the index is something else.
+    if is_new || exists(client, plan.alias)? {
+        Ok(is_new)
+    } else {
+        Err(without_alias(plan.alias, &plan.index))
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Created {
-    Now,
-    Before,
-}
-
-fn judge_created(client: &Client, plan: &Plan, reply: &Reply) -> Result<Created, PreflightError> {
+/// Returns whether the index was created; false: it already exists.
+fn judge_created(client: &Client, plan: &Plan, reply: &Reply) -> Result<bool, NoAnswer> {
     match (reply.status, reply.error_type().as_str()) {
-        (200, _) => Ok(Created::Now),
-        (400, "resource_already_exists_exception") => Ok(Created::Before),
-        (403, _) => Err(PreflightError::Refused(vec![not_allowed(client, plan, reply)])),
-        _ => Err(PreflightError::unexpected(plan.alias, &format!("PUT {}", plan.path()), reply)),
+        (200, _) => Ok(true),
+        (400, "resource_already_exists_exception") => Ok(false),
+        (403, _) => Err(NoAnswer::Refused(vec![not_allowed(client, plan, reply)])),
+        _ => Err(NoAnswer::unexpected(plan.alias, &format!("PUT {}", plan.path()), reply)),
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::answer::{PreflightError, answer};
+use super::answer::{NoAnswer, answer};
 use super::client::Client;
 use super::outcome::is_not_offered;
 use crate::model::Names;
@@ -36,7 +36,7 @@ impl Primaries {
     ///
     /// Returns `Refused` if the server refuses the key, `Unavailable` if a primary shard is not assigned or the server
     /// cannot answer for now.
-    pub fn find(client: &Client, Names { posts, tombstones, .. }: Names) -> Result<Self, PreflightError> {
+    pub fn find(client: &Client, Names { posts, tombstones, .. }: Names) -> Result<Self, NoAnswer> {
         let path = format!(
             "/{posts},{tombstones}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
              shards.allocation_id.id"
@@ -46,7 +46,7 @@ impl Primaries {
             return Ok(Self::Unknown { outages: client.outages() });
         }
         Self::parse(&reply.body, client.outages())
-            .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
+            .map_err(|what| NoAnswer::unavailable(format!("primary shards: {what}")))
     }
 
     /// Warns if restarts cannot be recognised.

@@ -138,12 +138,13 @@ impl Product {
         }
     }
 
-    /// Returns what privileges are granted to.
-    pub(super) fn grantee(self) -> &'static str {
-        match self {
+    /// Returns the advice to grant an index privilege of Elasticsearch.
+    pub(super) fn grant(self, privilege: &'static str) -> String {
+        let grantee = match self {
             Self::Elasticsearch => "its user, role or key",
             Self::OpenSearch => "a role of its user (Security, Roles)",
-        }
+        };
+        format!("grant {grantee} {}", self.privilege(privilege))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::answer::{Outage, PreflightError};
+use super::answer::{NoAnswer, Outage};
 use crate::exit::Failure;
 use crate::retry::patience::{GivenUp, Retries};
 use crate::retry::policy::Policy;
@@ -20,7 +20,7 @@ pub fn policy(budget: Option<Duration>) -> Policy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     /// Result of the last attempt.
-    pub last: PreflightError,
+    pub last: NoAnswer,
     /// Why there is no further attempt.
     pub failure: Failure,
 }
@@ -39,7 +39,7 @@ impl From<Unanswered> for Failure {
 /// Returns an error if the server refuses, the budget is spent, or the run is to stop.
 pub fn retry<T>(
     retries: &Retries<'_>,
-    mut ask: impl FnMut(Duration) -> Result<T, PreflightError>,
+    mut ask: impl FnMut(Duration) -> Result<T, NoAnswer>,
 ) -> Result<T, Unanswered> {
     let mut patience = retries.patience();
     loop {
@@ -48,8 +48,8 @@ pub fn retry<T>(
             Err(error) => error,
         };
         let again = match &last {
-            PreflightError::Unavailable(Outage { why, retry_after }) => patience.away_for(why, *retry_after),
-            PreflightError::Refused(_) => patience.refused(last.clone().into()),
+            NoAnswer::Unavailable(Outage { why, retry_after }) => patience.away_for(why, *retry_after),
+            NoAnswer::Refused(_) => patience.refused(last.clone().into()),
         };
         if let Err(GivenUp(failure)) = again {
             return Err(Unanswered { last, failure });
@@ -65,16 +65,14 @@ pub fn retry<T>(
 /// Like [`retry`].
 pub fn retry_until_stopped<T: Send + 'static>(
     retries: &Retries<'_>,
-    ask: impl Fn(Duration) -> Result<T, PreflightError> + Clone + Send + 'static,
+    ask: impl Fn(Duration) -> Result<T, NoAnswer> + Clone + Send + 'static,
 ) -> Result<T, Unanswered> {
     retry(retries, |limit| {
         let ask = ask.clone();
         match retries.stop().unless_requested(move || ask(limit)) {
             Ok(Some(answer)) => answer,
-            Ok(None) => Err(PreflightError::unavailable("the run was stopped")),
-            Err(error) => {
-                Err(PreflightError::unavailable(format!("there is no thread for the request: {error}")))
-            }
+            Ok(None) => Err(NoAnswer::unavailable("the run was stopped")),
+            Err(error) => Err(NoAnswer::unavailable(format!("there is no thread for the request: {error}"))),
         }
     })
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::config;
 use crate::exit::Failure;
 use crate::model::{Generation, Names, Senders};
-use crate::observe::finding::{Check, Status};
+use crate::observe::finding::Status;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::answer::{PreflightError, pages_as_outages};
+use crate::sink::elasticsearch::answer::{NoAnswer, pages_as_outages};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;
 use crate::sink::elasticsearch::live_targets::LiveTargets;
@@ -29,8 +29,6 @@ pub struct Server {
     pub throttle: Arc<Throttle>,
     /// The indices behind the names.
     pub targets: LiveTargets,
-    /// Checks of the preflight, in order.
-    pub checks: Vec<Check>,
     /// Name of the one index or alias that posts are written to, if its vectors are all `dense_vector`; None: they are
     /// not.
     pub dense_vectors: Option<String>,
@@ -85,7 +83,6 @@ impl Server {
             client,
             throttle,
             targets: LiveTargets::new(targets),
-            checks,
             dense_vectors,
             names: needs.names,
             pipeline: needs.pipeline,
@@ -128,7 +125,7 @@ impl Server {
     /// Returns a failure if a name can no longer be written to.
     pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
         match self.targets.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
-            Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
+            Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -167,7 +164,7 @@ impl PreflightRequests<'_> {
     /// Asks until Elasticsearch itself answers.
     fn ask<T: Send + 'static>(
         &self,
-        ask: impl Fn(&Client) -> Result<T, PreflightError> + Clone + Send + 'static,
+        ask: impl Fn(&Client) -> Result<T, NoAnswer> + Clone + Send + 'static,
     ) -> Result<T, Failure> {
         let outages = Retries::new(self.stop, policy(self.budget));
         let Some(page_budget) = self.page_budget else {
@@ -183,7 +180,7 @@ impl PreflightRequests<'_> {
             let asked = retry_until_stopped(&outages, move |limit| {
                 let client = client.within(limit).recording_pages();
                 match (ask(&client), client.page()) {
-                    (Err(refused @ PreflightError::Refused(_)), Some(page)) => {
+                    (Err(refused @ NoAnswer::Refused(_)), Some(page)) => {
                         Ok(Err(format!("{}; {refused}", foreign_answer(&page))))
                     }
                     (Ok(_), Some(page)) if doubts_answers => Ok(Err(foreign_answer(&page))),

@@ -23,7 +23,7 @@ pub enum Mark {
 }
 
 /// An entry in the file.
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 pub(super) struct StateEntry {
     pub(super) filename: String,
     pub(super) status: String,
@@ -164,12 +164,10 @@ pub(super) fn entry_of(archive: &Archive, status: &str) -> StateEntry {
         filename: archive.name.clone(),
         status: status.to_owned(),
         timestamp: rfc3339_millis(now_millis()),
-        error: None,
-        rows: None,
         size: Some(archive.bytes),
         // An object's time is its upload time, which says nothing about its content.
         modified_ns: recorded_ns(archive).filter(|_| etag.is_none()),
         etag,
-        last_time_us: None,
+        ..StateEntry::default()
     }
 }

@@ -51,7 +51,8 @@ const ERROR_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(super) struct Client {
     shared: Arc<Shared>,
-    stop: Stop,
+    /// Tells whether the run is to stop.
+    pub(super) stop: Stop,
 }
 
 struct Shared {
@@ -116,6 +117,11 @@ impl Client {
     /// Masks the credentials wherever they appear in a server's text.
     pub(super) fn mask_credentials_in(&self, text: &mut Vec<u8>) {
         self.shared.credentials.iter().for_each(|credentials| credentials.cut_out_of(text));
+    }
+
+    /// Returns the settings of the bucket.
+    pub(super) fn settings(&self) -> &S3 {
+        &self.shared.settings
     }
 
     /// Returns the address of a key for messages: the bucket and the key.

@@ -16,7 +16,6 @@ use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::pipeline::archive::{ArchiveError, ArchiveLimits};
 use crate::retry::patience::{GivenUp, Retries};
-use crate::shutdown::Stop;
 
 /// Maximum number of bytes per read.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -40,25 +39,24 @@ pub(super) enum DownloadError {
 /// [`DownloadError`]. A missing or unreadable object fails only its archive. Refused credentials fail the run, and so
 /// does an S3 that serves nothing at all.
 pub(super) fn download(
-    client: &Client,
     object: &Object,
-    stop: &Stop,
     service: &Service<'_>,
     retries: &Retries<'_>,
 ) -> Result<Vec<u8>, DownloadError> {
+    let Client { stop, .. } = service.client;
     let limit = ArchiveLimits::DEFAULT.file_bytes;
     if object.bytes > limit {
         let why = format!("the file has more than {limit} bytes");
         return Err(DownloadError::Archive(ArchiveError::Broken(why)));
     }
-    let address = client.address(&object.key);
+    let address = service.client.address(&object.key);
     let mut patience = retries.patience();
     let mut part = Part::default();
     let mut is_last = service.was_left(object);
     loop {
         let before = part.most();
         patience.begin();
-        let (why, retry_after) = match attempt(client, object, &mut part, stop, service) {
+        let (why, retry_after) = match attempt(object, &mut part, service) {
             Ok(()) => return Ok(part.into_bytes()),
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {
@@ -113,33 +111,22 @@ fn may_be_the_key(why: &str, key: &str) -> bool {
     why.contains("SignatureDoesNotMatch") && (!key.bytes().all(is_plain) || key.contains("//"))
 }
 
-fn attempt(
-    client: &Client,
-    object: &Object,
-    part: &mut Part,
-    stop: &Stop,
-    service: &Service<'_>,
-) -> Result<(), GetError> {
-    let mut response = client.get(&object.key, &[], &part.headers())?;
+fn attempt(object: &Object, part: &mut Part, service: &Service<'_>) -> Result<(), GetError> {
+    let mut response = service.client.get(&object.key, &[], &part.headers())?;
     // Without that, the server cannot resume a download: the next attempt requests the whole object.
     let answer = ObjectHead::of(&response).inspect_err(|_| part.forget())?;
     part.begin(answer, object)?;
-    read_on(&mut response, part, stop, service)
+    read_on(&mut response, part, service)
 }
 
 /// Reads the missing bytes, and keeps those received even if it fails. Checks for a stop before every read, so that a
 /// slow body does not delay the end of a run.
-fn read_on(
-    response: &mut Response<Body>,
-    part: &mut Part,
-    stop: &Stop,
-    service: &Service<'_>,
-) -> Result<(), GetError> {
+fn read_on(response: &mut Response<Body>, part: &mut Part, service: &Service<'_>) -> Result<(), GetError> {
     let mut reader = response.body_mut().as_reader();
     let mut chunk = vec![0; CHUNK_BYTES];
     while part.missing() > 0 {
-        if stop.is_requested() {
-            return Err(GetError::unavailable("the run was stopped"));
+        if service.client.stop.is_requested() {
+            return Err(GetError::stopped());
         }
         let wanted = part.missing().min(CHUNK_BYTES);
         match reader.read(&mut chunk[..wanted]) {

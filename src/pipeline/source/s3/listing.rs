@@ -9,12 +9,11 @@ use self::page::Page;
 use self::pages::{Pages, ask};
 use super::Object;
 use super::client::{Client, GetError};
-use crate::config::s3::{BucketName, S3};
+use crate::config::s3::BucketName;
 use crate::exit::{ExitCode, Failure};
 use crate::model::Span;
 use crate::pipeline::source::Discovery;
 use crate::retry::patience::Retries;
-use crate::shutdown::Stop;
 
 mod found;
 mod leap;
@@ -41,12 +40,8 @@ pub(super) struct Listing {
 ///
 /// Exit code 5 if the listing is refused, 4 if S3 is unavailable past the budget, 2 if the bucket does not exist, 1 if
 /// replies make no sense. Also fails if the run is to stop.
-pub(super) fn list(
-    client: &Client,
-    settings: &S3,
-    stop: &Stop,
-    retries: &Retries<'_>,
-) -> Result<Listing, Failure> {
+pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Failure> {
+    let (settings, stop) = (client.settings(), &client.stop);
     let bucket = &settings.bucket;
     let mut found = Found::nothing(bucket, &settings.prefix);
     let mut pages = Pages::default();
@@ -63,7 +58,7 @@ pub(super) fn list(
         let mut patience = retries.patience();
         let page = loop {
             patience.begin();
-            match pages.read(client, &settings.prefix, stop) {
+            match pages.read(client) {
                 Ok(page) => break page,
                 Err(GetError::Unavailable { why, retry_after }) => {
                     patience.away_for(&format!("the listing of {bucket}: {why}"), retry_after)?;
@@ -72,7 +67,7 @@ pub(super) fn list(
             }
         };
         if std::mem::take(&mut is_first) && page.next.is_some() && settings.span != Span::ALL {
-            lead = lead_of_all(client, settings, &page, &mut found, stop);
+            lead = lead_of_all(client, &page, &mut found);
         }
         if behind.take().is_some_and(|behind| page.keys.first().is_some_and(|first| first.key <= behind)) {
             log::debug!("the server of {bucket} does not support start-after");
@@ -100,7 +95,7 @@ pub(super) fn list(
     let mut listing = found.in_order();
     if listing.objects.is_empty() && listing.discovery.left_out.is_empty() {
         // If nothing matches the prefix, the message shows the first keys of the bucket.
-        let elsewhere = || first_keys(client, stop).filter(|_| !settings.prefix.is_empty());
+        let elsewhere = || first_keys(client).filter(|_| !settings.prefix.is_empty());
         listing.discovery.nothing = Some(found::nothing(settings, &seen, elsewhere));
     }
     Ok(listing)
@@ -108,14 +103,8 @@ pub(super) fn list(
 
 /// Returns the common lead of all archives, if the first page shows one and S3 confirms it. Adds the other keys that S3
 /// lists for that to `found`.
-fn lead_of_all(
-    client: &Client,
-    settings: &S3,
-    page: &Page,
-    found: &mut Found<'_>,
-    stop: &Stop,
-) -> Option<Lead> {
-    let prefix = &settings.prefix;
+fn lead_of_all(client: &Client, page: &Page, found: &mut Found<'_>) -> Option<Lead> {
+    let prefix = &client.settings().prefix;
     let lead = Lead::of(page, prefix)?;
     let Some(delimiter) = lead.delimiter(prefix) else { return Some(lead) };
     let mut query = vec![("list-type", "2".to_owned()), ("delimiter", delimiter.to_owned())];
@@ -123,15 +112,15 @@ fn lead_of_all(
         query.push(("prefix", prefix.clone()));
     }
     // After an error all pages are listed, with retries.
-    let others = ask(client, query, None, stop).ok().filter(|others| lead.is_confirmed_by(others))?;
+    let others = ask(client, query, None).ok().filter(|others| lead.is_confirmed_by(others))?;
     found.add(others.keys, 0);
     Some(lead)
 }
 
 /// Returns the first keys of the whole bucket, if it may be listed.
-fn first_keys(client: &Client, stop: &Stop) -> Option<Vec<String>> {
+fn first_keys(client: &Client) -> Option<Vec<String>> {
     let query = vec![("list-type", "2".to_owned()), ("max-keys", EXAMPLES.to_owned())];
-    let page = ask(client, query, None, stop).ok()?;
+    let page = ask(client, query, None).ok()?;
     Some(page.keys.into_iter().map(|key| key.key).collect())
 }
 

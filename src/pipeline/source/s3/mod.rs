@@ -63,9 +63,7 @@ type Objects = HashMap<String, Object>;
 
 /// A bucket, and the objects that the last look found in it.
 pub struct Bucket {
-    settings: S3,
     client: Client,
-    stop: Stop,
     budget: Option<Duration>,
     objects: Mutex<Arc<Objects>>,
     /// Keys that S3 did not serve and that were left for a later look.
@@ -81,14 +79,7 @@ impl Bucket {
     /// A usage failure if the CA file cannot be used.
     pub fn open(settings: &S3, budget: Option<Duration>, stop: &Stop) -> Result<Self, Failure> {
         let client = Client::new(settings, stop)?;
-        Ok(Self {
-            settings: settings.clone(),
-            client,
-            stop: stop.clone(),
-            budget,
-            objects: Mutex::default(),
-            left: Mutex::default(),
-        })
+        Ok(Self { client, budget, objects: Mutex::default(), left: Mutex::default() })
     }
 
     /// Finds the archives in the bucket.
@@ -97,8 +88,8 @@ impl Bucket {
     ///
     /// Exit code 2 if the bucket does not exist, 4 if S3 is unavailable past the budget, 5 if it refuses.
     pub fn discover(&self) -> Result<Discovery, Failure> {
-        let retries = Retries::new(&self.stop, policy(self.budget));
-        let listing = listing::list(&self.client, &self.settings, &self.stop, &retries)?;
+        let retries = Retries::new(&self.client.stop, policy(self.budget));
+        let listing = listing::list(&self.client, &retries)?;
         self.forget_left(&listing.objects);
         *self.objects.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(listing.objects);
         Ok(listing.discovery)
@@ -121,8 +112,8 @@ impl Bucket {
     /// Returns the address of a found archive, and its storage class.
     pub fn whereabouts(&self, archive: &Archive) -> (String, Option<Box<str>>) {
         match self.objects().get(&archive.name) {
-            Some(object) => (address(&self.settings.bucket, &object.key), object.storage_class.clone()),
-            None => (address(&self.settings.bucket, &archive.name), None),
+            Some(object) => (self.client.address(&object.key), object.storage_class.clone()),
+            None => (self.client.address(&archive.name), None),
         }
     }
 
@@ -141,10 +132,8 @@ impl Bucket {
         work: impl FnOnce(&dyn Queue),
     ) -> Result<(), Failure> {
         let ahead = ReadAhead {
-            client: &self.client,
             objects: &|| self.objects(),
-            stop: &self.stop,
-            service: Service::new(&self.client, &self.settings.prefix, self.budget, next_look, &self.left),
+            service: Service::new(&self.client, self.budget, next_look, &self.left),
             given_up: OnceLock::new(),
             at_once: read_ahead::downloads_at_once(workers),
             admission,
@@ -174,7 +163,7 @@ impl Bucket {
             GetError::Missing(why) | GetError::Other(why) => (ExitCode::Failed, why),
             GetError::Changed => (ExitCode::Failed, "it has changed".to_owned()),
         };
-        let address = address(&self.settings.bucket, &object.key);
+        let address = self.client.address(&object.key);
         Err(Failure::new(
             code,
             format!("{address:?} cannot be read: {why}; the credentials need s3:GetObject"),

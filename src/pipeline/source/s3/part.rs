@@ -124,9 +124,7 @@ impl Part {
         self.is_length_known = answer.length.is_some();
         self.length = answer.length.unwrap_or(usize::try_from(listed).unwrap_or(usize::MAX));
         (self.is_framed, self.is_replaced, self.etag) = (answer.is_framed, is_replaced, answer.etag);
-        self.bytes
-            .try_reserve_exact(self.length)
-            .map_err(|_| GetError::Other("there is no memory for it".to_owned()))
+        reserve(&mut self.bytes, self.length)
     }
 
     /// Starts a compressed body. Its length may be known only at its end. Incompressible content grows a little.
@@ -141,9 +139,7 @@ impl Part {
         (self.is_length_known, self.is_framed, self.etag) =
             (answer.length.is_some(), answer.is_framed, answer.etag);
         self.inflated = Some(listed);
-        self.bytes
-            .try_reserve_exact(self.length)
-            .map_err(|_| GetError::Other("there is no memory for it".to_owned()))
+        reserve(&mut self.bytes, self.length)
     }
 
     /// Inflates the bytes, unless they already have the listed length: then only the header says that they are
@@ -151,9 +147,7 @@ impl Part {
     fn inflate(&mut self, listed: usize) -> Result<(), GetError> {
         if self.bytes.len() != listed {
             let mut inflated = Vec::new();
-            inflated
-                .try_reserve_exact(listed)
-                .map_err(|_| GetError::Other("there is no memory for it".to_owned()))?;
+            reserve(&mut inflated, listed)?;
             inflated.resize(listed, 0);
             match Decompressor::new().gzip_decompress(&self.bytes, &mut inflated) {
                 Ok(length) if length == listed => self.bytes = inflated,
@@ -241,6 +235,10 @@ impl Part {
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
+}
+
+fn reserve(bytes: &mut Vec<u8>, length: usize) -> Result<(), GetError> {
+    bytes.try_reserve_exact(length).map_err(|_| GetError::Other("there is no memory for it".to_owned()))
 }
 
 fn larger(what: &str, listed: u64) -> GetError {

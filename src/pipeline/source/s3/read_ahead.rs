@@ -18,7 +18,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::client::{Client, MAX_DOWNLOADS};
+use super::client::MAX_DOWNLOADS;
 use super::download::{DownloadError, download};
 use super::service::Service;
 use super::{Object, Objects, policy};
@@ -97,10 +97,8 @@ struct Job {
 
 /// Everything that downloading needs.
 pub(super) struct ReadAhead<'r> {
-    pub(super) client: &'r Client,
     /// Returns the objects of the last look.
     pub(super) objects: &'r (dyn Fn() -> Arc<Objects> + Sync),
-    pub(super) stop: &'r Stop,
     pub(super) service: Service<'r>,
     /// The failure of the first object whose budget was spent.
     pub(super) given_up: OnceLock<Failure>,
@@ -114,14 +112,14 @@ impl ReadAhead<'_> {
     /// Downloads `archives` in order, while `work` takes the downloads. Once the run is to stop, no more downloads begin,
     /// and the remaining archives are never queued.
     pub(super) fn run(&self, archives: &Receiver<Arc<Archive>>, work: impl FnOnce(&dyn Queue)) {
-        let retries = &Retries::new(self.stop, policy(self.service.budget)).shared_health(&self.service);
+        let retries = &Retries::new(self.stop(), policy(self.service.budget)).shared_health(&self.service);
         let (job_sender, jobs) = bounded(0);
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {
             let left = done_sender.clone();
             scope.spawn(move || {
-                self.stop.guard("the downloads", || {
-                    dispatch(archives, self.objects, self.admission, self.stop, &job_sender, &left);
+                self.stop().guard("the downloads", || {
+                    dispatch(archives, self.objects, self.admission, self.stop(), &job_sender, &left);
                 });
             });
             for _ in 0..self.at_once {
@@ -135,15 +133,19 @@ impl ReadAhead<'_> {
         });
     }
 
+    fn stop(&self) -> &Stop {
+        &self.service.client.stop
+    }
+
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
         for Job { archive, object, room, alone } in jobs {
-            let downloaded = self.stop.guard("a download", || {
+            let downloaded = self.stop().guard("a download", || {
                 if self.admission.excludes_file(object.bytes)
                     && object.bytes <= ArchiveLimits::DEFAULT.file_bytes
                 {
                     return Err(DownloadError::Archive(ArchiveError::NoRoom(object.bytes)));
                 }
-                download(self.client, &object, self.stop, &self.service, retries)
+                download(&object, &self.service, retries)
             });
             let content = match downloaded {
                 Some(Ok(bytes)) => archive::check_downloaded(&bytes, object.log.as_deref())
@@ -155,7 +157,7 @@ impl ReadAhead<'_> {
                     Err(ArchiveError::Unavailable(failure.message))
                 }
                 Some(Err(DownloadError::Run(failure))) => {
-                    self.stop.fail(failure.clone());
+                    self.stop().fail(failure.clone());
                     Err(ArchiveError::Unavailable(failure.message))
                 }
                 None => Err(ArchiveError::Unavailable("an internal error ended its download".to_owned())),

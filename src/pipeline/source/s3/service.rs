@@ -26,8 +26,7 @@ pub(super) struct Service<'r> {
     pub(super) budget: Option<Duration>,
     /// How long to retry a single object if there is no budget.
     patience: Duration,
-    client: &'r Client,
-    prefix: &'r str,
+    pub(super) client: &'r Client,
     outage: Mutex<Outage>,
     /// Keys of objects that were left at their last try.
     left: &'r Mutex<HashSet<String>>,
@@ -54,12 +53,11 @@ impl<'r> Service<'r> {
     /// keeps the keys of left objects between looks.
     pub(super) fn new(
         client: &'r Client,
-        prefix: &'r str,
         budget: Option<Duration>,
         next_look: Duration,
         left: &'r Mutex<HashSet<String>>,
     ) -> Self {
-        Self { budget, patience: next_look.min(MAX_PATIENCE), client, prefix, outage: Mutex::default(), left }
+        Self { budget, patience: next_look.min(MAX_PATIENCE), client, outage: Mutex::default(), left }
     }
 
     /// Records progress of any object.
@@ -96,7 +94,7 @@ impl<'r> Service<'r> {
 
     /// Whether S3 answers a minimal listing. Refused credentials do not count as an answer.
     fn answers(&self) -> bool {
-        let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self.prefix)];
+        let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", &*self.client.settings().prefix)];
         let answer = self.client.get("", &query, &[]);
         !matches!(answer, Err(GetError::Unavailable { .. } | GetError::Refused(_) | GetError::Credentials(_)))
     }

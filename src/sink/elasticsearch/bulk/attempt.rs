@@ -11,7 +11,7 @@ use crate::model::Generation;
 use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
-use crate::sink::elasticsearch::answer::PreflightError;
+use crate::sink::elasticsearch::answer::NoAnswer;
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::sink::elasticsearch::client::{Client, Posted, Reply};
 use crate::sink::elasticsearch::outcome::is_unavailable;
@@ -159,8 +159,8 @@ impl Bulk<'_> {
     ) -> Result<(), Stopped> {
         match self.targets.refresh(&self.client.within(patience.begin()), seen) {
             Ok(targets) if targets.generation != seen => {}
-            Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
-            Ok(_) | Err(PreflightError::Refused(_)) => patience.refused(failure)?,
+            Err(NoAnswer::Unavailable(outage)) => patience.away(&outage.why)?,
+            Ok(_) | Err(NoAnswer::Refused(_)) => patience.refused(failure)?,
         }
         Ok(())
     }

@@ -95,9 +95,7 @@ impl Bulk<'_> {
             .and_then(|()| self.delete_accounts(batch, &mut report));
         Outcomes { generation: Some(generation), ..report.finish() }
     }
-}
 
-impl Bulk<'_> {
     /// Returns the client for a request that follows up on actions already sent. If the run is to stop, its time limit
     /// is short: the request before may have used its full time.
     pub fn client_to_finish(&self) -> Client {

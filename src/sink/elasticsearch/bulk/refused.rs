@@ -1,6 +1,6 @@
 //! Bulk requests refused as a whole: decides whether an action is to blame, or the server refuses everything.
 
-use std::sync::Once;
+use std::sync::OnceLock;
 
 use crate::exit::Failure;
 use crate::sink::elasticsearch::bulk::reply::Refusal;
@@ -9,23 +9,17 @@ use crate::sink::elasticsearch::bulk::reply::Refusal;
 const NEVER_TOO_LARGE: usize = 1 << 10;
 
 /// Logs each kind of notice about a server once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Notices {
-    refused: Once,
-    too_large: Once,
-    unanswered: Once,
-}
-
-impl Default for Notices {
-    fn default() -> Self {
-        Self { refused: Once::new(), too_large: Once::new(), unanswered: Once::new() }
-    }
+    refused: OnceLock<()>,
+    too_large: OnceLock<()>,
+    unanswered: OnceLock<()>,
 }
 
 impl Notices {
     /// Logs the first response with status 400. It may take long until its cause is found.
     pub(super) fn refused(&self, Refusal { error_type, reason }: &Refusal) {
-        self.refused.call_once(|| {
+        self.refused.get_or_init(|| {
             log::warn!(
                 "Elasticsearch refuses a whole bulk request ({error_type}: {reason}): it is sent in halves, \
                  to find the action that causes it; further ones are not reported"
@@ -35,7 +29,7 @@ impl Notices {
 
     /// Logs the first request, with its actions and bytes, that was repeatedly not answered while smaller ones were.
     pub(super) fn unanswered(&self, actions: usize, bytes: usize, reason: &str) {
-        self.unanswered.call_once(|| {
+        self.unanswered.get_or_init(|| {
             log::warn!(
                 "a bulk request of {actions} actions and {bytes} bytes has failed three times while smaller \
                  requests are answered ({reason}): from now on such requests are divided; set --batch-bytes \
@@ -46,7 +40,7 @@ impl Notices {
 
     /// Logs the first request, with its actions and bytes, that was answered with status 413.
     pub(super) fn too_large(&self, actions: usize, bytes: usize, Refusal { reason, .. }: &Refusal) {
-        self.too_large.call_once(|| {
+        self.too_large.get_or_init(|| {
             log::warn!(
                 "a bulk request of {actions} actions and {bytes} bytes is {reason}: it is sent in halves; \
                  set --batch-bytes or --batch-docs lower; further ones are not reported"

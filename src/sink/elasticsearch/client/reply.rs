@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::auth;
@@ -67,6 +68,16 @@ impl Reply {
         // Control characters could forge log lines.
         let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS);
         format!("HTTP {} {}", self.status, text.collect::<String>()).trim_end().to_owned()
+    }
+
+    /// Returns the body of a reply of status 200 as JSON of this type; None: it is something else.
+    pub(in crate::sink::elasticsearch) fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok().filter(|_| self.status == 200)
+    }
+
+    /// Returns whether the reply says that there is no such index or alias. A proxy's 404 does not say that.
+    pub(in crate::sink::elasticsearch) fn is_of_missing_index(&self) -> bool {
+        self.status == 404 && self.error_type() == "index_not_found_exception"
     }
 
     fn root_cause(&self) -> Option<String> {

@@ -83,7 +83,7 @@ pub struct Posted {
 }
 
 /// A request, without node and credentials.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outgoing<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
@@ -104,15 +104,7 @@ pub(super) struct Sent {
 
 impl<'a> Outgoing<'a> {
     pub(super) fn get(path: &'a str) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            kind: None,
-            body: None,
-            is_gzip: false,
-            expects_continue: false,
-            sent: None,
-        }
+        Self { path, ..Self::default() }
     }
 
     /// Returns whether the request costs a node little and changes nothing, so that it may be sent to all nodes at once.

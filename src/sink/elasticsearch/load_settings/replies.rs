@@ -6,47 +6,41 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::NAME;
-use crate::sink::elasticsearch::answer::PreflightError;
+use crate::sink::elasticsearch::answer::NoAnswer;
 use crate::sink::elasticsearch::client::Reply;
 use crate::sink::elasticsearch::flat::{Values, flatten};
 use crate::sink::elasticsearch::flush::is_serverless;
 
 /// Returns the settings of an index; None: there is no such index.
-pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values>, PreflightError> {
+pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values>, NoAnswer> {
     #[derive(Deserialize)]
     struct Index {
         settings: Value,
     }
-    let indices: Option<BTreeMap<String, Index>> = match reply.status {
-        // A missing index needs nothing restored. Only this error proves that it is missing; a proxy's page does not.
-        404 if reply.error_type() == "index_not_found_exception" => return Ok(None),
+    match reply.status {
+        // A missing index needs nothing restored.
+        _ if reply.is_of_missing_index() => return Ok(None),
         403 => return Err(not_allowed(index, reply)),
-        200 => serde_json::from_slice(&reply.body).ok(),
-        _ => None,
-    };
-    let mut indices = indices
-        .filter(|indices| !indices.is_empty())
-        .ok_or_else(|| PreflightError::unexpected(NAME, &format!("GET /{index}/_settings"), reply))?;
+        _ => {}
+    }
+    let mut indices = reply
+        .json()
+        .filter(|indices: &BTreeMap<String, Index>| !indices.is_empty())
+        .ok_or_else(|| NoAnswer::unexpected(NAME, &format!("GET /{index}/_settings"), reply))?;
     Ok(indices.remove(index).map(|index| flatten(&index.settings)))
 }
 
-pub(super) fn gone(index: &str) -> PreflightError {
-    PreflightError::refused(NAME, format!("the index {index} no longer exists: run again"))
+pub(super) fn gone(index: &str) -> NoAnswer {
+    NoAnswer::refused(NAME, format!("the index {index} no longer exists: run again"))
 }
 
 /// Checks that an update of settings is in force.
-pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightError> {
-    #[derive(Deserialize)]
-    struct Update {
-        acknowledged: bool,
-    }
+pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), NoAnswer> {
     match reply.status {
-        200 if serde_json::from_slice::<Update>(&reply.body).is_ok_and(|update| update.acknowledged) => {
-            Ok(())
-        }
-        200 => Err(PreflightError::unavailable(format!("the settings of {index} are not in force yet"))),
+        200 if reply.json::<Value>().is_some_and(|update| update["acknowledged"] == true) => Ok(()),
+        200 => Err(NoAnswer::unavailable(format!("the settings of {index} are not in force yet"))),
         403 => Err(not_allowed(index, reply)),
-        _ if is_serverless(reply) => Err(PreflightError::refused(
+        _ if is_serverless(reply) => Err(NoAnswer::refused(
             NAME,
             format!(
                 "--bulk-load-settings: this is an Elasticsearch Serverless, which sets replicas and refresh \
@@ -54,17 +48,17 @@ pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightEr
                 reply.reason()
             ),
         )),
-        _ => Err(PreflightError::unexpected(NAME, &format!("PUT /{index}/_settings"), reply)),
+        _ => Err(NoAnswer::unexpected(NAME, &format!("PUT /{index}/_settings"), reply)),
     }
 }
 
-fn not_allowed(index: &str, reply: &Reply) -> PreflightError {
+fn not_allowed(index: &str, reply: &Reply) -> NoAnswer {
     let text = format!(
         "this run may not change the settings of {index}: grant it the index privilege manage on {index} \
          ({})",
         reply.reason()
     );
-    PreflightError::refused(NAME, text)
+    NoAnswer::refused(NAME, text)
 }
 
 #[cfg(test)]
@@ -116,7 +110,7 @@ mod tests {
             (400, r#"{"error":{"type":"illegal_argument_exception","reason":"x"}}"#, true),
         ] {
             let error = judge_update("posts_v1", &reply(status, body)).unwrap_err();
-            assert_eq!(matches!(error, PreflightError::Refused(_)), refused, "{error}");
+            assert_eq!(matches!(error, NoAnswer::Refused(_)), refused, "{error}");
         }
     }
 }

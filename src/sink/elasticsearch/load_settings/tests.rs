@@ -54,7 +54,7 @@ fn the_failure_lists_the_settings_to_restore_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     let mut load_settings = open(&folder.path().join("state.json")).unwrap();
     load_settings.record(plan()).unwrap();
-    let text = load_settings.not_restored(&PreflightError::unavailable("HTTP 503")).message;
+    let text = load_settings.not_restored(&NoAnswer::unavailable("HTTP 503")).message;
     let request = r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#;
     assert!(text.contains(request) && text.contains("HTTP 503"), "{text}");
 }

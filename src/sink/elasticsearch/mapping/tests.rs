@@ -26,7 +26,7 @@ fn only_missing_indices_are_created() {
 fn an_index_that_may_exist_is_left_alone_and_refused() {
     for status in [400, 403, 405, 501] {
         let error = create_missing(&client(vec![(status, ""); 4]), Names::default()).unwrap_err();
-        assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+        assert!(matches!(error, NoAnswer::Refused(_)), "{error:?}");
         assert!(error.to_string().contains("does not show"), "{error}");
     }
 }
@@ -42,14 +42,14 @@ fn an_index_that_exists_without_its_alias_is_left_alone_and_refused() {
     let error =
         create_missing(&client(vec![(404, MISSING), (400, EXISTS), (404, MISSING)]), Names::default())
             .unwrap_err();
-    assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+    assert!(matches!(error, NoAnswer::Refused(_)), "{error:?}");
     assert!(error.to_string().contains("posts_v1 exists without the alias posts"), "{error}");
 }
 
 #[test]
 fn a_server_that_cannot_create_for_now_is_unavailable() {
     let error = create_missing(&client(vec![(404, MISSING), (503, "")]), Names::default()).unwrap_err();
-    assert!(matches!(error, PreflightError::Unavailable(_)), "{error:?}");
+    assert!(matches!(error, NoAnswer::Unavailable(_)), "{error:?}");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_create_that_the_server_does_not_allow_is_refused_with_its_reason() {
     for (status, kind) in [(403, "security_exception"), (400, "mapper_parsing_exception")] {
         let body = format!(r#"{{"error":{{"type":"{kind}","reason":"the server's reason"}}}}"#);
         let error = judge_created(&client(vec![]), &plan, &reply(status, &body)).unwrap_err();
-        assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+        assert!(matches!(error, NoAnswer::Refused(_)), "{error:?}");
         assert!(error.to_string().contains("the server's reason"), "{error}");
     }
 }
@@ -78,7 +78,7 @@ fn a_server_without_dense_vectors_gets_those_of_opensearch() {
 fn a_server_without_vector_types_is_refused_with_advice() {
     let refused = client(vec![(404, MISSING), (400, NO_DENSE), (400, NO_KNN)]);
     let error = create_missing(&refused, Names::default()).unwrap_err();
-    assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+    assert!(matches!(error, NoAnswer::Refused(_)), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("k-NN plugin") && text.contains("PUT /posts_v1 {"), "{text}");
     let checked = client(vec![(400, NO_DENSE), (400, NO_KNN)]);

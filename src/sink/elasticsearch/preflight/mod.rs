@@ -12,7 +12,7 @@ mod settings;
 mod target;
 
 use super::agreement::lasting_disagreement;
-use super::answer::{Outage, PreflightError};
+use super::answer::{NoAnswer, Outage};
 use super::client::Client;
 use super::flush::{flush, forbidden};
 use super::outcome::URL_ADVICE;
@@ -60,7 +60,7 @@ pub struct Report {
 /// # Errors
 ///
 /// Returns `Refused` with all checks made so far, or `Unavailable`, which the caller may retry within its budget.
-pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
+pub fn run(client: &Client, needs: Needs) -> Result<Report, NoAnswer> {
     let mut checks = Vec::new();
     match ask(client, needs, &mut checks) {
         Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
@@ -68,14 +68,14 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
             checks.extend(targets.unsynced.as_ref().and_then(Primaries::judge));
             if let Some(page) = client.only_page() {
                 let text = format!("the answer is not Elasticsearch's ({page}): {URL_ADVICE}");
-                return Err(PreflightError::refused("connection", text));
+                return Err(NoAnswer::refused("connection", text));
             }
             Ok(Report { checks, targets })
         }
-        Ok(_) => Err(PreflightError::Refused(checks)),
-        Err(PreflightError::Refused(last)) => {
+        Ok(_) => Err(NoAnswer::Refused(checks)),
+        Err(NoAnswer::Refused(last)) => {
             checks.extend(last);
-            Err(PreflightError::Refused(checks))
+            Err(NoAnswer::Refused(checks))
         }
         Err(unavailable) => Err(unavailable),
     }
@@ -89,8 +89,8 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
 pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
     match run(client, needs) {
         Ok(report) => Ok(report.checks),
-        Err(PreflightError::Refused(checks)) => Ok(checks),
-        Err(PreflightError::Unavailable(outage)) => Err(outage),
+        Err(NoAnswer::Refused(checks)) => Ok(checks),
+        Err(NoAnswer::Unavailable(outage)) => Err(outage),
     }
 }
 
@@ -99,7 +99,7 @@ pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
 /// # Errors
 ///
 /// Returns `Refused` if a name can no longer be written to, `Unavailable` if there is no answer for now.
-pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError> {
+pub fn look(client: &Client, before: &Targets) -> Result<Targets, NoAnswer> {
     let needs = Needs { names: before.names, reads_only: before.reads_only, ..Needs::default() };
     let [posts, tombstones] = before.names.both().map(|name| target::ask(client, name, needs));
     let ((posts, mut checks), (tombstones, more)) = (posts?, tombstones?);
@@ -113,7 +113,7 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
         checks.push(Check::failed("mapping", text));
     }
     if !checks.is_empty() {
-        return Err(PreflightError::Refused(checks));
+        return Err(NoAnswer::Refused(checks));
     }
     targets(client, needs, posts, tombstones, Some(before))
 }
@@ -125,7 +125,7 @@ fn targets(
     posts: Target,
     tombstones: Target,
     before: Option<&Targets>,
-) -> Result<Targets, PreflightError> {
+) -> Result<Targets, NoAnswer> {
     // Documents acknowledged early stay so after the durability has changed back.
     let was_early = before.is_some_and(|before| before.unsynced.is_some());
     let is_early = !reads_only && (was_early || posts.durability_async || tombstones.durability_async);
@@ -135,7 +135,7 @@ fn targets(
 }
 
 /// Sends one request after the other, as long as the answers allow the next one.
-fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
+fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], NoAnswer> {
     let grants = privileges::ask(client, &needs.names.both())?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
     checks.extend(lasting_disagreement(client, needs.names).map(|text| Check::failed("connection", text)));
@@ -160,17 +160,13 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
 }
 
 /// Looks at both targets even if one of them is refused, so that users learn at once everything that they have to fix.
-fn ask_for_targets(
-    client: &Client,
-    needs: Needs,
-    checks: &mut Vec<Check>,
-) -> Result<[Target; 2], PreflightError> {
+fn ask_for_targets(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], NoAnswer> {
     let mut look_at = |name| match target::ask(client, name, needs) {
         Ok((target, found)) => {
             checks.extend(found);
             Ok(Some(target))
         }
-        Err(PreflightError::Refused(found)) => {
+        Err(NoAnswer::Refused(found)) => {
             checks.extend(found);
             Ok(None)
         }
@@ -179,7 +175,7 @@ fn ask_for_targets(
     match [look_at(needs.names.posts)?, look_at(needs.names.tombstones)?] {
         [Some(posts), Some(tombstones)] => Ok([posts, tombstones]),
         // The reason is among the checks.
-        _ => Err(PreflightError::Refused(Vec::new())),
+        _ => Err(NoAnswer::Refused(Vec::new())),
     }
 }
 
@@ -218,7 +214,7 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
 
 /// Judges whether the run may flush. It flushes an index before it marks archives if the index may acknowledge before
 /// it syncs. If the server does not show whether the run may flush, this flushes to find out.
-fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Option<Check>, PreflightError> {
+fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Option<Check>, NoAnswer> {
     let name = &target.name;
     if !target.durability_async {
         return Ok(None);
@@ -234,7 +230,7 @@ fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Opti
         Some(false) => Check::failed("durability", forbidden(client, name)),
         None => match flush(client, name) {
             Ok(()) => ok(),
-            Err(PreflightError::Refused(mut checks)) if checks.len() == 1 => checks.remove(0),
+            Err(NoAnswer::Refused(mut checks)) if checks.len() == 1 => checks.remove(0),
             Err(other) => return Err(other),
         },
     }))

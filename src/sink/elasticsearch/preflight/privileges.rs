@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Needs;
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::answer::{PreflightError, answer};
+use crate::sink::elasticsearch::answer::{NoAnswer, answer};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 
 const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
@@ -32,7 +32,7 @@ pub(super) struct Grants {
 }
 
 /// Requests the run's privileges on the given indices or aliases.
-pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightError> {
+pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, NoAnswer> {
     let privileges: Vec<_> = NEEDED.iter().chain(&OPTIONAL).collect();
     let body = json!({"index": [{"names": names, "privileges": privileges}]}).to_string();
     match client.post(PATH, ContentType::Json, body.as_bytes()) {
@@ -50,8 +50,7 @@ fn has_no_security(reply: &Reply) -> bool {
 
 /// Parses the reply. A server without Elasticsearch's security, or a proxy, may answer anything.
 fn parse(reply: &Reply) -> Grants {
-    let grants = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
-    grants.unwrap_or_default()
+    reply.json().unwrap_or_default()
 }
 
 impl Grants {

@@ -17,7 +17,7 @@ use super::settings::Pipelines;
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, vector_names};
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::answer::{PreflightError, answer};
+use crate::sink::elasticsearch::answer::{NoAnswer, answer};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::text::write_vector;
@@ -225,7 +225,7 @@ pub(super) fn judge_pipelines(
     is_tombstones: bool,
     index: &str,
     pipelines: &Pipelines,
-) -> Result<Vec<Check>, PreflightError> {
+) -> Result<Vec<Check>, NoAnswer> {
     let mut checks = Vec::new();
     for (setting, pipeline) in pipelines {
         let reply = answer(client, client.get(&format!("/_ingest/pipeline/{}", percent_encoded(pipeline))))?;

@@ -9,7 +9,7 @@ use super::{Needs, fields, hidden, privileges, settings};
 use crate::model::FieldChoice;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::{Check, Status};
-use crate::sink::elasticsearch::answer::PreflightError;
+use crate::sink::elasticsearch::answer::NoAnswer;
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::lookup::{self, Alias, Index, Indices};
 use crate::sink::elasticsearch::mapping;
@@ -22,7 +22,7 @@ pub(super) fn ask(
     client: &Client,
     name: &'static str,
     needs: Needs,
-) -> Result<(Target, Vec<Check>), PreflightError> {
+) -> Result<(Target, Vec<Check>), NoAnswer> {
     let found = lookup::ask(client, name)?;
     let settings = found.iter().flat_map(Indices::values).filter_map(|index| index.settings.as_ref());
     settings.filter_map(settings::product).for_each(|product| client.set_product(product));
@@ -53,18 +53,13 @@ pub(super) fn ask(
             Ok((target, checks))
         }
         // No target exists yet.
-        None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name, needs)?])),
+        None if needs.create => Err(NoAnswer::Refused(vec![judge_creation(client, name, needs)?])),
         None => Err(missing(name)),
     }
 }
 
 /// Sends the server a document to judge, unless something must be fixed first.
-fn offer(
-    client: &Client,
-    target: &Target,
-    indices: &Indices,
-    needs: Needs,
-) -> Result<Vec<Check>, PreflightError> {
+fn offer(client: &Client, target: &Target, indices: &Indices, needs: Needs) -> Result<Vec<Check>, NoAnswer> {
     let is_tombstones = target.name == needs.names.tombstones;
     let is_base64 = needs.base64 && !is_tombstones;
     let unproven = || Ok(is_base64.then(|| probe::judge_base64(target, None)).into_iter().collect());
@@ -94,7 +89,7 @@ fn offer(
 }
 
 /// Judges whether `--create-indices` could create what is missing. Creates nothing.
-fn judge_creation(client: &Client, name: &'static str, needs: Needs) -> Result<Check, PreflightError> {
+fn judge_creation(client: &Client, name: &'static str, needs: Needs) -> Result<Check, NoAnswer> {
     let index = mapping::index_name_for(name);
     if lookup::ask_about(client, name, &index)?.is_some_and(|found| !found.is_empty()) {
         return Err(mapping::without_alias(name, &index));
@@ -111,7 +106,7 @@ pub(super) fn judge(
     indices: &Indices,
     needs: Needs,
     product: Product,
-) -> Result<(Target, Vec<Check>), PreflightError> {
+) -> Result<(Target, Vec<Check>), NoAnswer> {
     if indices.is_empty() {
         return Ok(unknown(name, product));
     }
@@ -202,33 +197,29 @@ fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     };
     let text = format!(
         "this server does not show this key whether {name} exists and has the right mapping; the run \
-         assumes so: make sure of that, or grant {} {}",
-        product.grantee(),
-        product.privilege("view_index_metadata")
+         assumes so: make sure of that, or {}",
+        product.grant("view_index_metadata")
     );
     (target, vec![Check::warning(name, text)])
 }
 
 fn not_shown(what: &'static str, index: &str, product: Product) -> Check {
-    Check::warning(
-        what,
-        format!(
-            "this server does not show the {what} of {index}, which counts as the worst case: make sure \
-             that it is as documented, or grant {} {}",
-            product.grantee(),
-            product.privilege("view_index_metadata")
-        ),
-    )
+    let text = format!(
+        "this server does not show the {what} of {index}, which counts as the worst case: make sure that it is as \
+         documented, or {}",
+        product.grant("view_index_metadata")
+    );
+    Check::warning(what, text)
 }
 
-fn missing(name: &'static str) -> PreflightError {
+fn missing(name: &'static str) -> NoAnswer {
     let text = format!("there is no index or alias {name}: create it, or run with --create-indices");
-    PreflightError::refused(name, text)
+    NoAnswer::refused(name, text)
 }
 
 /// Returns the concrete index that takes new documents under a name.
-fn write_index(name: &'static str, indices: &Indices) -> Result<String, PreflightError> {
-    let refused = |text: &str| Err(PreflightError::refused(name, format!("{name} {text}")));
+fn write_index(name: &'static str, indices: &Indices) -> Result<String, NoAnswer> {
+    let refused = |text: &str| Err(NoAnswer::refused(name, format!("{name} {text}")));
     if indices.contains_key(name) {
         return Ok(name.to_owned());
     }
@@ -261,7 +252,7 @@ fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
 }
 
 /// Reports several indices behind one name, since ids and versions are unique only per concrete index.
-fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, PreflightError> {
+fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, NoAnswer> {
     let count = indices.len();
     let has_routing =
         indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some()));
@@ -281,7 +272,7 @@ fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Re
             "{name} is an alias of {count} indices with routing, so deletes would miss posts: \
             remove the routing from the alias"
         );
-        return Err(PreflightError::refused(name, text));
+        return Err(NoAnswer::refused(name, text));
     }
     let text = format!(
         "an alias of {count} indices, writes go to {write_index} and deletes to all: a post that was \

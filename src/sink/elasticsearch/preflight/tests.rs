@@ -34,7 +34,7 @@ fn reply(status: u16, body: &str) -> Reply {
     Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
 }
 
-fn judge_posts(body: &str) -> Result<(Target, Vec<Check>), PreflightError> {
+fn judge_posts(body: &str) -> Result<(Target, Vec<Check>), NoAnswer> {
     let indices = lookup::parse("posts", "GET /posts", &reply(200, body))?;
     target::judge("posts", &indices.unwrap(), Needs::default(), Product::default())
 }
@@ -108,7 +108,7 @@ fn searching_by_author_needs_the_privilege_to_refresh_and_every_index_to_allow_i
 fn a_missing_index_is_refused_with_what_to_do() {
     let error =
         run(&client(vec![(200, GRANTED), (200, RIGHT), (404, MISSING)]), Needs::default()).unwrap_err();
-    let PreflightError::Refused(checks) = &error else { panic!("{error:?}") };
+    let NoAnswer::Refused(checks) = &error else { panic!("{error:?}") };
     assert_eq!(statuses(checks), [Fine, Fine, Fine, Fine, Failed]);
     let failure = Failure::from(error);
     assert_eq!(failure.code, ExitCode::Refused);
@@ -196,7 +196,7 @@ fn a_data_stream_is_refused() {
 }
 
 /// Looks up the target of `posts`, with these replies to its requests in turn.
-fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
+fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), NoAnswer> {
     target::ask(&client(replies), "posts", Needs::default())
 }
 
@@ -311,7 +311,7 @@ fn a_refused_key_a_redirect_and_a_foreign_page_are_refused() {
         (vec![(404, "nothing"); 9], "the answer to GET /posts is not Elasticsearch's"),
     ] {
         let error = run(&client(replies), Needs::default()).unwrap_err();
-        assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+        assert!(matches!(error, NoAnswer::Refused(_)), "{error:?}");
         assert!(error.to_string().contains(why), "{error}");
     }
 }
@@ -347,7 +347,7 @@ fn a_server_that_cannot_answer_for_now_is_unavailable_and_not_refused() {
         vec![(200, GRANTED), (200, RIGHT), (502, "<html>")],
     ] {
         let error = run(&client(replies), Needs::default()).unwrap_err();
-        assert!(matches!(error, PreflightError::Unavailable(_)), "{error:?}");
+        assert!(matches!(error, NoAnswer::Unavailable(_)), "{error:?}");
         assert_eq!(Failure::from(error).code, ExitCode::Unavailable);
     }
 }
@@ -355,7 +355,7 @@ fn a_server_that_cannot_answer_for_now_is_unavailable_and_not_refused() {
 #[test]
 fn a_refused_certificate_names_the_setting() {
     let error = answer(&client(vec![]), Err(TransportError::Tls("UnknownIssuer".to_owned()))).unwrap_err();
-    assert!(matches!(error, PreflightError::Refused(_)));
+    assert!(matches!(error, NoAnswer::Refused(_)));
     assert!(
         error.to_string().contains("UnknownIssuer") && error.to_string().contains("--ca-cert"),
         "{error}"

@@ -24,8 +24,8 @@ const WITH_VECTORS: &str = "/_mget?_source_exclude_vectors=false";
 /// Other servers refuse the parameter, and return vectors as they were sent.
 const AS_SENT: &str = "/_mget";
 
-/// A post to compare: its index in the list, its action, and where it is stored.
-pub(super) type ToCompare<'a> = (usize, &'a Action, Place);
+/// A post to compare: its action, and where it is stored.
+pub(super) type ToCompare<'a> = (&'a Action, Place);
 
 impl Verifier<'_> {
     /// Compares posts with the documents of a batch. None for a post that has changed since it was looked up.
@@ -33,7 +33,7 @@ impl Verifier<'_> {
         &self,
         batch: &Batch,
         posts: &[ToCompare<'_>],
-    ) -> Result<Vec<(usize, Option<Verdict>)>, Stopped> {
+    ) -> Result<Vec<Option<Verdict>>, Stopped> {
         let mut verdicts = Vec::with_capacity(posts.len());
         for part in posts.chunks(MAX_POSTS) {
             let ask = |client: &Client, part: &[ToCompare<'_>]| self.fetch(client, batch, part);
@@ -48,11 +48,11 @@ impl Verifier<'_> {
         client: &Client,
         batch: &Batch,
         posts: &[ToCompare<'_>],
-    ) -> Result<Vec<(usize, Option<Verdict>)>, FailedRequest> {
+    ) -> Result<Vec<Option<Verdict>>, FailedRequest> {
         let targets = self.elasticsearch.server.targets.now();
         let look_ups: Vec<LookUp<'_>> = posts
             .iter()
-            .map(|(_, action, place)| (&*place.index, place.requires_routing, &*action.id))
+            .map(|(action, place)| (&*place.index, place.requires_routing, &*action.id))
             .collect();
         let ids: Vec<&str> = look_ups.iter().map(|(.., id)| *id).collect();
         let mut reply = self.post_for_vectors(&client.without_masks(), &look_up_body(&look_ups))?;
@@ -67,15 +67,13 @@ impl Verifier<'_> {
         let found = match judged {
             Ok(found) => found,
             // The index is no longer behind the name: all posts are looked up again.
-            Err(Answer::Moved(_)) => return Ok(posts.iter().map(|(nth, ..)| (*nth, None)).collect()),
+            Err(Answer::Moved(_)) => return Ok(vec![None; posts.len()]),
             Err(answer) => return Err((answer, None)),
         };
         let choice = self.elasticsearch.server.names.fields;
-        let verdicts = posts.iter().zip(found).map(|((nth, action, place), found)| {
-            let found = found.filter(|found| found.version == place.version);
-            let verdict =
-                found.map(|found| verdict(choice, batch, action, &found, &returned(&targets, place)));
-            (*nth, verdict)
+        let verdicts = posts.iter().zip(found).map(|((action, place), found)| {
+            let found = found.filter(|found| found.version == place.version)?;
+            Some(verdict(choice, batch, action, &found, &returned(&targets, place)))
         });
         Ok(verdicts.collect())
     }

@@ -20,10 +20,6 @@ pub(super) struct Verdict {
     pub(super) version: Option<u64>,
 }
 
-impl Verdict {
-    pub(super) const UNSEEN: Self = Self { finding: Finding::Missing, version: None };
-}
-
 /// Result of a look-up by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judged {

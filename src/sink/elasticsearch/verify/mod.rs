@@ -7,7 +7,6 @@
 //!
 //! The verifier is a sink like any other, so archives are read, ordered and counted as in a load.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -32,6 +31,9 @@ mod differences;
 mod held;
 mod judge;
 mod repair;
+
+/// An action, and the place of its verdict.
+type Open<'a> = (&'a Action, &'a mut Option<Verdict>);
 
 /// Compares documents with what the indices hold.
 pub struct Verifier<'r> {
@@ -72,60 +74,50 @@ impl<'r> Verifier<'r> {
     /// Looks up and judges some actions of a batch.
     fn find(&self, batch: &Batch, actions: &[&Action]) -> Result<Vec<Verdict>, Stopped> {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; actions.len()];
-        let mut retries = judge::MAX_SECOND_LOOKS;
-        let mut open: Vec<usize> = (0..actions.len()).collect();
-        while !open.is_empty() {
+        let mut second_looks = judge::MAX_SECOND_LOOKS;
+        // An action without a verdict after a look has changed between two requests.
+        while verdicts.iter().any(Option::is_none) {
             let seen = self.elasticsearch.server.targets.now().generation;
-            self.look(batch, actions, &open, &mut verdicts)?;
-            // Actions without a verdict have changed between two requests.
-            let is_open = |nth: &usize| verdicts.get(*nth).is_some_and(Option::is_none);
-            let mut again: Vec<usize> = open.iter().copied().filter(is_open).collect();
-            let differs = |nth: &usize| finding_of(&verdicts, *nth).is_some_and(Finding::is_difference);
-            let differing: Vec<usize> = open.iter().copied().filter(differs).collect();
-            if !differing.is_empty() && self.have_targets_changed(seen)? {
-                again.extend(differing);
+            let slots = actions.iter().copied().zip(&mut verdicts);
+            let mut open: Vec<Open<'_>> = slots.filter(|(_, verdict)| verdict.is_none()).collect();
+            self.look(batch, &mut open)?;
+            let any = |is: fn(Finding) -> bool| {
+                open.iter().any(|(_, verdict)| verdict.is_some_and(|verdict| is(verdict.finding)))
+            };
+            // A running load may have written the tombstone and be about to delete the post.
+            let is_transient = |finding| finding == Finding::Resurrected;
+            let again = if any(Finding::is_difference) && self.have_targets_changed(seen)? {
+                Finding::is_difference
+            } else if any(is_transient) && second_looks > 0 {
+                second_looks -= 1;
+                self.wait(judge::SECOND_LOOK_PAUSE)?;
+                is_transient
             } else {
-                // A running load may have written the tombstone and be about to delete the post.
-                let is_transient = |nth: &usize| finding_of(&verdicts, *nth) == Some(Finding::Resurrected);
-                let transient: Vec<usize> = differing.into_iter().filter(is_transient).collect();
-                if !transient.is_empty() && retries > 0 {
-                    retries -= 1;
-                    self.wait(judge::SECOND_LOOK_PAUSE)?;
-                    again.extend(transient);
-                }
+                continue;
+            };
+            for (_, verdict) in open {
+                verdict.take_if(|verdict| again(verdict.finding));
             }
-            open = again;
         }
-        // Each action has a verdict by now.
-        Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::UNSEEN)).collect())
+        Ok(verdicts.into_iter().flatten().collect())
     }
 
     /// Looks actions up once, by id and, if that is not enough, by content.
-    fn look(
-        &self,
-        batch: &Batch,
-        actions: &[&Action],
-        open: &[usize],
-        verdicts: &mut [Option<Verdict>],
-    ) -> Result<(), Stopped> {
-        let asked: Vec<(usize, &Action)> =
-            open.iter().filter_map(|&nth| Some((nth, *actions.get(nth)?))).collect();
-        let posts: Vec<&Action> = asked.iter().map(|(_, action)| *action).collect();
-        let mut to_compare = Vec::new();
-        let mut put = |nth: usize, verdict| {
-            verdicts.get_mut(nth).into_iter().for_each(|slot| *slot = verdict);
-        };
-        for ((nth, action), held) in asked.iter().zip(self.look_up_held(&posts)?) {
-            let verdict = match judge(action, &held) {
-                Judged::Settled(verdict) => Some(verdict),
+    fn look(&self, batch: &Batch, open: &mut [Open<'_>]) -> Result<(), Stopped> {
+        let actions: Vec<&Action> = open.iter().map(|(action, _)| *action).collect();
+        let (mut to_compare, mut compared) = (Vec::new(), Vec::new());
+        for ((action, verdict), held) in open.iter_mut().zip(self.look_up_held(&actions)?) {
+            match judge(action, &held) {
+                Judged::Settled(settled) => **verdict = Some(settled),
                 Judged::Compare(place) => {
-                    to_compare.push((*nth, *action, place));
-                    None
+                    to_compare.push((*action, place));
+                    compared.push(verdict);
                 }
-            };
-            put(*nth, verdict);
+            }
         }
-        self.compare(batch, &to_compare)?.into_iter().for_each(|(nth, verdict)| put(nth, verdict));
+        for (slot, verdict) in compared.into_iter().zip(self.compare(batch, &to_compare)?) {
+            **slot = verdict;
+        }
         Ok(())
     }
 
@@ -185,15 +177,6 @@ impl<'r> Verifier<'r> {
             Stopped
         })
     }
-
-    /// Returns the ids of rows that were rejected.
-    fn rejected_rows(outcomes: &Outcomes) -> HashSet<i64> {
-        outcomes.dead_letters.iter().map(|letter| letter.row_id).collect()
-    }
-}
-
-fn finding_of(verdicts: &[Option<Verdict>], nth: usize) -> Option<Finding> {
-    verdicts.get(nth)?.as_ref().map(|verdict| verdict.finding)
 }
 
 impl Sink for Verifier<'_> {

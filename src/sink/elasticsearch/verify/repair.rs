@@ -1,5 +1,6 @@
 //! Sends differing rows again, in the same way as a load, and checks them once more.
 
+use std::collections::HashSet;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -26,42 +27,37 @@ impl Verifier<'_> {
     ) -> Result<Vec<Option<Finding>>, Stopped> {
         let mut findings: Vec<Option<Finding>> =
             differing.iter().map(|(_, verdict)| Some(verdict.finding)).collect();
-        let mut open: Vec<usize> = (0..differing.len()).collect();
+        let actions = differing.iter().map(|(action, _)| *action);
+        let mut open: Vec<(&Action, &mut Option<Finding>)> = actions.zip(&mut findings).collect();
         let begun = Instant::now();
         let mut has_logged = false;
         loop {
-            let actions: Vec<&Action> = open.iter().filter_map(|&nth| Some(differing.get(nth)?.0)).collect();
+            let actions: Vec<&Action> = open.iter().map(|(action, _)| *action).collect();
             let again = batch_of(batch, &actions, vectors);
             let sent = self.elasticsearch.bulk.deliver(&again, &mut Upcoming::nothing());
             let was_cut_short = sent.tally.unconfirmed > 0;
             let superseded = sent.tally.superseded > 0;
-            let rejected = Self::rejected_rows(&sent);
+            let rejected: HashSet<i64> = sent.dead_letters.iter().map(|letter| letter.row_id).collect();
             add_rejected(outcomes, sent);
             if was_cut_short {
                 return Err(Stopped);
             }
-            open.retain(|&nth| {
-                let is_rejected =
-                    differing.get(nth).is_some_and(|(action, _)| rejected.contains(&action.row_id));
-                if let Some(finding) = findings.get_mut(nth).filter(|_| is_rejected) {
-                    *finding = None;
-                }
+            open.retain_mut(|(action, finding)| {
+                let is_rejected = rejected.contains(&action.row_id);
+                finding.take_if(|_| is_rejected);
                 !is_rejected
             });
-            let actions: Vec<&Action> = open.iter().filter_map(|&nth| Some(differing.get(nth)?.0)).collect();
-            for (&nth, verdict) in open.iter().zip(self.find(batch, &actions)?) {
-                if let Some(finding) = findings.get_mut(nth) {
-                    *finding = Some(verdict.finding);
-                }
+            let actions: Vec<&Action> = open.iter().map(|(action, _)| *action).collect();
+            for ((_, finding), verdict) in open.iter_mut().zip(self.find(batch, &actions)?) {
+                **finding = Some(verdict.finding);
             }
             // Elasticsearch accepts no older version while it remembers a delete. A post refused for this reason counts
             // as superseded. A tombstone does not: the refusal looks as if a newer tombstone existed.
-            let is_refused = |nth: &usize| match findings.get(*nth) {
-                Some(Some(Finding::Missing)) => superseded,
-                Some(Some(Finding::Undeleted)) => true,
+            open.retain(|(_, finding)| match finding {
+                Some(Finding::Missing) => superseded,
+                Some(Finding::Undeleted) => true,
                 _ => false,
-            };
-            open.retain(is_refused);
+            });
             let targets = self.elasticsearch.server.targets.now();
             let remembered = targets.posts.gc_deletes.max(targets.tombstones.gc_deletes);
             if open.is_empty() || begun.elapsed() > remembered + RETRY_PAUSE {

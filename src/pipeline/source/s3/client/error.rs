@@ -34,7 +34,7 @@ impl GetError {
     }
 
     /// Creates the error of a request that ended because the run is to stop.
-    pub(super) fn stopped() -> Self {
+    pub(in super::super) fn stopped() -> Self {
         Self::unavailable("the run was stopped")
     }
 }

@@ -12,7 +12,6 @@ use super::page::{Page, parse};
 use crate::http::TransportError;
 use crate::pipeline::source::s3::client::{Client, GetError};
 use crate::pipeline::source::s3::watched::Watched;
-use crate::shutdown::Stop;
 
 /// Maximum size of one page, in bytes. A thousand keys of maximum length, encoded, have about 4 MB.
 const PAGE_BYTES: u64 = 16 << 20;
@@ -75,24 +74,25 @@ impl Pages {
     ///
     /// Some servers confirm `encoding-type=url` without encoding, so that encoded and literal text cannot be told apart.
     /// So encoding is requested only if keys have characters that a page cannot hold otherwise.
-    pub(super) fn read(&mut self, client: &Client, prefix: &str, stop: &Stop) -> Result<Page, GetError> {
+    pub(super) fn read(&mut self, client: &Client) -> Result<Page, GetError> {
+        let prefix = &client.settings().prefix;
         let mut query = vec![("list-type", "2".to_owned())];
         if !prefix.is_empty() {
-            query.push(("prefix", prefix.to_owned()));
+            query.push(("prefix", prefix.clone()));
         }
         match (&self.token, &self.start_after) {
             (Some(token), _) => query.push(("continuation-token", token.clone())),
             (None, Some(key)) => query.push(("start-after", key.clone())),
             (None, None) => {}
         }
-        let mut page = self.ask(client, &query, stop)?;
+        let mut page = self.ask(client, &query)?;
         if !self.asks_for_copies && page.keys.iter().any(is_archived_archive) {
             self.asks_for_copies = true;
-            page = self.ask(client, &query, stop)?;
+            page = self.ask(client, &query)?;
         }
         if page.may_need_encoding() {
             query.push(("encoding-type", "url".to_owned()));
-            match self.ask(client, &query, stop) {
+            match self.ask(client, &query) {
                 Ok(encoded) => page = encoded,
                 Err(error @ GetError::Unavailable { .. }) => return Err(error),
                 Err(error) => log::debug!("the server cannot encode the listing: {error:?}"),
@@ -105,10 +105,10 @@ impl Pages {
         }
     }
 
-    fn ask(&self, client: &Client, query: &[(&'static str, String)], stop: &Stop) -> Result<Page, GetError> {
+    fn ask(&self, client: &Client, query: &[(&'static str, String)]) -> Result<Page, GetError> {
         if self.asks_for_copies {
             let header = HeaderName::from_static("x-amz-optional-object-attributes");
-            match ask(client, query.to_vec(), Some((header, "RestoreStatus".to_owned())), stop) {
+            match ask(client, query.to_vec(), Some((header, "RestoreStatus".to_owned()))) {
                 // Servers other than AWS may not know this header.
                 Err(GetError::Other(why)) => {
                     log::debug!("the server does not report restored copies of archived objects: {why}")
@@ -116,7 +116,7 @@ impl Pages {
                 done => return done,
             }
         }
-        ask(client, query.to_vec(), None, stop)
+        ask(client, query.to_vec(), None)
     }
 }
 
@@ -125,15 +125,14 @@ pub(super) fn ask(
     client: &Client,
     query: Vec<(&'static str, String)>,
     header: Option<(HeaderName, String)>,
-    stop: &Stop,
 ) -> Result<Page, GetError> {
-    let (asking, stop) = (client.clone(), stop.clone());
+    let asking = client.clone();
     client.unless_stopped(move || {
         let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let mut response = asking.get("", &query, header.as_slice())?;
         let mut body = Vec::new();
         let host = asking.host();
-        Watched::new(response.body_mut().as_reader(), PAGE_LIMIT, Some(&stop))
+        Watched::new(response.body_mut().as_reader(), PAGE_LIMIT, Some(&asking.stop))
             .take(PAGE_BYTES)
             .read_to_end(&mut body)
             .map_err(|error| {

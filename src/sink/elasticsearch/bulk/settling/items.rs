@@ -6,7 +6,7 @@ use crate::model::ActionKind;
 use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
-use crate::sink::elasticsearch::answer::PreflightError;
+use crate::sink::elasticsearch::answer::NoAnswer;
 use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
 
@@ -81,7 +81,7 @@ impl Settling<'_, '_> {
                     return self
                         .dropped(line, format!("it was written to {index}, which is not behind {name}"));
                 }
-                Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
+                Err(NoAnswer::Unavailable(outage)) => patience.away(&outage.why)?,
                 Err(refused) => patience.refused(refused.into())?,
             }
         }
