@@ -177,10 +177,16 @@ impl Patience<'_> {
     /// away until now, the node may still be starting, so for a while this counts as any failed attempt
     /// ([`Policy::starting`]). Otherwise, or once the budget is spent, the request is given up with `failure`.
     pub fn refused(&mut self, failure: Failure) -> Result<(), GivenUp> {
+        self.refused_for(Duration::ZERO, failure)
+    }
+
+    /// Like [`Self::refused`], but the refusal is not final before it has lasted for `least`.
+    pub fn refused_for(&mut self, least: Duration, failure: Failure) -> Result<(), GivenUp> {
         self.interruptions = 0;
         let since = *self.refused_since.get_or_insert_with(Instant::now);
         let was_away = self.away || self.retries.shared_health.is_some_and(SharedHealth::was_away);
-        if was_away && since.elapsed() < self.retries.policy.starting {
+        let starting = if was_away { self.retries.policy.starting } else { Duration::ZERO };
+        if since.elapsed() < starting.max(least) {
             let reason = failure.message.clone();
             return self.wait(&reason, None, Some(failure));
         }

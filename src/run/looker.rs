@@ -50,7 +50,7 @@ impl Looker<'_> {
             self.enqueue(archives);
             found = self.next_look(looks);
             if let Some(archives) = &found {
-                self.server.look(!archives.is_empty())?;
+                self.server.look(!archives.is_empty(), self.run.stop)?;
             }
         }
         Ok(())

@@ -132,8 +132,58 @@ fn archives_marked_before_a_rollover_are_not_loaded_again() {
     assert!(!versions.contains(&history()[0].version(1)), "the first archive is not sent again");
 }
 
+/// Takes both aliases away, as a script does that moves them in two steps. Returns a function that adds them again, with
+/// a new write index if they `roll`.
+fn take_aliases_away(env: &TestEnv, roll: bool) -> impl FnOnce(&TestEnv) + use<> {
+    let names = ["posts", "post_tombstones"];
+    let taken = env.fake.store(|store| {
+        let all = names.iter().flat_map(|name| store.members(name)).collect::<Vec<_>>();
+        let take =
+            |index: String| (std::mem::take(&mut store.indices.get_mut(&index).unwrap().aliases), index);
+        all.into_iter().map(take).collect::<Vec<_>>()
+    });
+    move |env| {
+        env.fake.store(|store| {
+            for (aliases, index) in taken {
+                store.indices.get_mut(&index).unwrap().aliases = aliases;
+            }
+            if roll {
+                names.iter().for_each(|name| store.add_index(&format!("{name}_v2"), name, true));
+            }
+        });
+    }
+}
+
 #[test]
-fn an_alias_briefly_without_a_write_index_loses_no_document() {
+fn aliases_that_are_away_for_a_moment_lose_no_document_and_stop_no_run() {
+    in_parallel([("once", false), ("once", true), ("spool", false), ("spool", true)], |(mode, roll)| {
+        let [first, rest @ ..] = history();
+        let env = TestEnv::with_archives(std::slice::from_ref(&first));
+        env.fake.store(|store| store.forget_deletes = true);
+        env.run(&[]).exits(0);
+        env.add(&rest);
+        env.fake.forget_requests();
+        env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+        let options = ["--mode", mode, "--batch-docs", "3", "--senders", "2"];
+        let running = env.ingest().args(&options).var("SPOOL_INTERVAL_SEC", "1").start();
+        env.fake.wait_for_bulks(1);
+        let add_again = take_aliases_away(&env, roll);
+        env.fake.release();
+        // Each sender has met the missing alias by then, and tries again.
+        env.fake.wait_for_bulks(7);
+        add_again(&env);
+        if mode == "spool" {
+            env.wait_for_processed(&rest);
+            running.signal("TERM");
+        }
+        running.wait().exits(0);
+        assert_converged(&env, mode);
+        assert!(env.dead_letters().is_empty());
+    });
+}
+
+#[test]
+fn an_alias_without_a_write_index_stops_the_run() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];
     let env = TestEnv::with_archives(&archives);
     env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);

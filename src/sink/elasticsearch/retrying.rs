@@ -11,6 +11,10 @@ use crate::retry::policy::Policy;
 /// indices yet, and refuses what it accepts a moment later (401, seen in 9.5.3 after a crash).
 const STARTING: Duration = Duration::from_secs(60);
 
+/// Time for which names that cannot be used any more count as being moved. Scripts that remove an alias and add it again
+/// elsewhere in two requests leave such a gap.
+pub const MOVING: Duration = Duration::from_secs(10);
+
 /// Returns the retry policy for Elasticsearch.
 pub fn policy(budget: Option<Duration>) -> Policy {
     Policy { starting: STARTING, ..Policy::new("Elasticsearch", budget) }
@@ -39,6 +43,19 @@ impl From<Unanswered> for Failure {
 /// Returns an error if the server refuses, the budget is spent, or the run is to stop.
 pub fn retry<T>(
     retries: &Retries<'_>,
+    ask: impl FnMut(Duration) -> Result<T, NoAnswer>,
+) -> Result<T, Unanswered> {
+    retry_for(retries, Duration::ZERO, ask)
+}
+
+/// Like [`retry`], but a refusal is not final before it has lasted for `least`.
+///
+/// # Errors
+///
+/// Like [`retry`].
+pub fn retry_for<T>(
+    retries: &Retries<'_>,
+    least: Duration,
     mut ask: impl FnMut(Duration) -> Result<T, NoAnswer>,
 ) -> Result<T, Unanswered> {
     let mut patience = retries.patience();
@@ -49,7 +66,7 @@ pub fn retry<T>(
         };
         let again = match &last {
             NoAnswer::Unavailable(Outage { why, retry_after }) => patience.away_for(why, *retry_after),
-            NoAnswer::Refused(_) => patience.refused(last.clone().into()),
+            NoAnswer::Refused(_) => patience.refused_for(least, last.clone().into()),
         };
         if let Err(GivenUp(failure)) = again {
             return Err(Unanswered { last, failure });

@@ -18,7 +18,7 @@ use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 use crate::sink::elasticsearch::preflight::{self, Needs, Report};
-use crate::sink::elasticsearch::retrying::{policy, retry, retry_until_stopped};
+use crate::sink::elasticsearch::retrying::{MOVING, policy, retry, retry_for, retry_until_stopped};
 use crate::sink::elasticsearch::targets::Target;
 
 /// The server that a run writes to.
@@ -116,18 +116,22 @@ impl Server {
         Ok(())
     }
 
-    /// Looks up once whether the indices behind the names have changed. The time limit is short, because the run looks
-    /// for archives even while the server hangs. An unavailable server is not an error here: the senders wait for it.
-    /// Names that cannot be written to are an error only if something `is_to_send`, since they may be fixed until then.
+    /// Looks up whether the indices behind the names have changed. The time limit is short, because the run looks for
+    /// archives even while the server hangs. An unavailable server is not an error here: the senders wait for it. Names
+    /// that cannot be written to are an error only if something `is_to_send`, since they may be fixed until then, and if
+    /// that lasts for [`MOVING`].
     ///
     /// # Errors
     ///
     /// Returns a failure if a name can no longer be written to.
-    pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
-        match self.targets.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
-            Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error.into()),
-            Ok(_) | Err(_) => Ok(()),
-        }
+    pub fn look(&self, is_to_send: bool, stop: &Stop) -> Result<(), Failure> {
+        let retries = Retries::new(stop, policy(self.budget));
+        let look =
+            |_| match self.targets.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
+                Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error),
+                Ok(_) | Err(_) => Ok(()),
+            };
+        Ok(retry_for(&retries, MOVING, look)?)
     }
 
     /// Flushes the indices if a confirmation does not mean that a document is on disk. Checks that the indices behind the
@@ -143,7 +147,7 @@ impl Server {
             })?;
         }
         let refresh = |call| self.targets.refresh(&self.client.within(call), seen.generation);
-        Ok(retry(&retries, refresh)?.generation)
+        Ok(retry_for(&retries, MOVING, refresh)?.generation)
     }
 }
 

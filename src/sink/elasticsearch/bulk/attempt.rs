@@ -15,6 +15,7 @@ use crate::sink::elasticsearch::answer::NoAnswer;
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::sink::elasticsearch::client::{Client, Posted, Reply};
 use crate::sink::elasticsearch::outcome::is_unavailable;
+use crate::sink::elasticsearch::retrying::MOVING;
 use crate::text::percent_encoded;
 
 /// Returns only the fields that are judged.
@@ -149,8 +150,8 @@ impl Bulk<'_> {
         self.fail(Failure::run(format!("Elasticsearch refuses {what}: {error_type}: {reason}")))
     }
 
-    /// Looks up the indices behind the names again, because an answer says that they have changed. If they have not,
-    /// the run stops with `failure`.
+    /// Looks up the indices behind the names again, because an answer says that they have changed. If they have not, or
+    /// cannot be used, for [`MOVING`], the run stops with `failure`.
     pub(super) fn refresh_targets(
         &self,
         seen: Generation,
@@ -160,7 +161,7 @@ impl Bulk<'_> {
         match self.targets.refresh(&self.client.within(patience.begin()), seen) {
             Ok(targets) if targets.generation != seen => {}
             Err(NoAnswer::Unavailable(outage)) => patience.away(&outage.why)?,
-            Ok(_) | Err(NoAnswer::Refused(_)) => patience.refused(failure)?,
+            Ok(_) | Err(NoAnswer::Refused(_)) => patience.refused_for(MOVING, failure)?,
         }
         Ok(())
     }

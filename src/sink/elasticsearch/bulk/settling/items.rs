@@ -9,6 +9,7 @@ use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::answer::NoAnswer;
 use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
+use crate::sink::elasticsearch::retrying::MOVING;
 
 impl Settling<'_, '_> {
     /// Reports the outcomes of a request's items. Returns the lines to send again.
@@ -82,7 +83,7 @@ impl Settling<'_, '_> {
                         .dropped(line, format!("it was written to {index}, which is not behind {name}"));
                 }
                 Err(NoAnswer::Unavailable(outage)) => patience.away(&outage.why)?,
-                Err(refused) => patience.refused(refused.into())?,
+                Err(refused) => patience.refused_for(MOVING, refused.into())?,
             }
         }
     }
