@@ -98,7 +98,9 @@ fn check(env: &TestEnv, run: &Run, what: &str) {
     }
     for (place, text) in written {
         let text = format!("{text}\n{}", text.to_lowercase());
-        let leaked = FORMS.iter().find(|form| text.contains(form.as_str()));
+        // As bytes: a search for text is slow without optimization.
+        let leaked =
+            FORMS.iter().find(|form| memchr::memmem::find(text.as_bytes(), form.as_bytes()).is_some());
         run.check(leaked.is_none(), &format!("{what}: {place} has no secret in it, not {leaked:?}"));
     }
 }
