@@ -178,7 +178,7 @@ fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
     let what = "a document that no index keeps was tried";
     let failed = |text: String| Some(Check::failed("document", text));
     match (reply.status, kind.as_str()) {
-        (409, _) if !reason.contains(&format!("[{}]", id(0))) => {
+        (409, _) if id_of_conflict(&reason).is_some_and(|found| !is_id(found)) => {
             failed(format!("an ingest pipeline of {name} changes the _id ({what}): remove it"))
         }
         (409, _) => {
@@ -213,6 +213,17 @@ fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
         )),
         _ => None,
     }
+}
+
+/// Returns the id in the reason of a version conflict; None: the server does not name it.
+fn id_of_conflict(reason: &str) -> Option<&str> {
+    Some(reason.split_once("]: version conflict")?.0.split_once('[')?.1)
+}
+
+/// Returns whether this is the id that was sent. Some servers repeat it as it is in the path.
+fn is_id(found: &str) -> bool {
+    let id = id(0);
+    found == id || found == percent_encoded(&id)
 }
 
 fn is_noop(reply: &Reply) -> bool {
@@ -283,6 +294,8 @@ mod tests {
         for (http, body, of_posts, of_tombstones) in [
             (409, TAKEN, Some(Fine), Some(Fine)),
             (409, RENAMED, Some(Failed), Some(Failed)),
+            (409, r#"{"error":{"type":"version_conflict_engine_exception"}}"#, Some(Fine), Some(Fine)),
+            (409, &TAKEN.replace(&id(0), &percent_encoded(&id(0))), Some(Fine), Some(Fine)),
             (400, REFUSED, Some(Failed), Some(Failed)),
             (400, NO_PIPELINE, Some(Failed), Some(Failed)),
             (400, APPEND_ONLY, Some(Failed), Some(Failed)),

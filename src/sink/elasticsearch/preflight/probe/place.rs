@@ -20,7 +20,8 @@ const DOCUMENTS: usize = 6;
 /// Fails if a document would be written to an index that is not behind the name.
 pub(super) fn judge_index(target: &Target, conflict: &Reply) -> Option<Check> {
     let index = of_error(conflict, "index")?.as_str().map(str::to_owned)?;
-    (!target.holds(&index))
+    let is_there = target.holds(&index) || index == target.name;
+    (!is_there)
         .then(|| failed(target, &format!("sends documents to {index}, which is not behind {}", target.name)))
 }
 
