@@ -90,7 +90,7 @@ fn a_large_state_file_marks_no_archive_that_is_not_on_disk() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     let Some(shim) = shim(&env) else { return };
     // So large that it is not rewritten within the first seconds, even if a busy machine takes its time.
-    env.write(STATE_FILE, state_with(30_000));
+    env.write(STATE_FILE, state_with(80_000));
     let run = with_shim(&env, &shim).run().exits(3);
     assert_nothing_was_marked_unsynced(&env, &run);
     assert!(syncs(&env).iter().any(|line| line.contains(".journal")), "{:?}", syncs(&env));
