@@ -132,16 +132,11 @@ impl Stop {
     fn panicked(&self, who: &str, panic: &(dyn Any + Send)) {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
-        let what = if is_lack_of_threads(text) {
-            "the system allows no more threads: raise the limit of processes (ulimit -u, TasksMax of systemd, \
-             pids.max of a container), or lower --workers and --senders"
-                .to_owned()
+        let failure = if is_lack_of_threads(text) {
+            lack_of_threads()
         } else {
-            format!("an internal error in {who}: {text}; please report it")
+            Failure::run(format!("an internal error in {who}: {text}; please report it{RUN_AGAIN}"))
         };
-        let failure = Failure::run(format!(
-            "{what}, and run again: archives that are not marked are loaded again, nothing is lost"
-        ));
         // If the run already stops for another reason, its end reports only that one.
         if !self.request(StopReason::Fatal(failure.clone())) {
             log::error!("{failure}");
@@ -270,6 +265,17 @@ impl Stop {
         self.request(reason);
         now.duration_since(first) >= ONE_REQUEST
     }
+}
+
+/// The end of messages about failures that have nothing to do with archives.
+const RUN_AGAIN: &str = ", and run again: archives that are not marked are loaded again, nothing is lost";
+
+/// Returns the failure of a run that could not start a thread.
+pub(crate) fn lack_of_threads() -> Failure {
+    Failure::run(format!(
+        "the system allows no more threads: raise the limit of processes (ulimit -u, TasksMax of systemd, pids.max of a \
+         container), or lower --workers and --senders{RUN_AGAIN}"
+    ))
 }
 
 /// Whether a panic means that no thread could be started, by its text. The standard library panics where a scope starts

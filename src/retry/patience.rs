@@ -140,6 +140,10 @@ impl Patience<'_> {
         if progress {
             self.progressed();
         }
+        // The server accepts what it refused, unless it was away and is still starting.
+        if !self.away {
+            self.refused_since = None;
+        }
         self.wait(reason, None, None)
     }
 

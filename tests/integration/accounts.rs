@@ -84,6 +84,24 @@ fn primaries_are_searched_where_replicas_may_lag_behind_a_refresh() {
 }
 
 #[test]
+fn any_copy_is_searched_where_the_server_does_not_know_the_preference_for_primaries() {
+    // OpenSearch 2.4.0.
+    const VERSION: &str = "136257827";
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
+    let env = TestEnv::with_archives(&archives[..1]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| {
+        for index in store.indices.values_mut() {
+            index.settings.insert("index.version.created".into(), VERSION.into());
+        }
+    });
+    env.fake.fail(|request| request.param("preference").is_some(), 0, usize::MAX, Fault::status(400));
+    env.add(&archives[1..]);
+    env.run(&[OPTION]).exits(0);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
+}
+
+#[test]
 fn an_index_that_leaves_the_alias_during_an_account_deletion_ends_no_run() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
     let env = TestEnv::with_fake(Fake::start_with(Store::with_aliases(&["posts", "post_tombstones"])));

@@ -126,6 +126,17 @@ fn a_node_that_answers_with_pages_is_left_out_while_others_answer() {
 }
 
 #[test]
+fn a_page_of_one_node_does_not_hide_that_another_one_pushes_back() {
+    let (env, _) = env();
+    let wrong = TestEnv::new();
+    env.fake.fail(|_| true, 0, usize::MAX, Fault::status(429));
+    let page = Reply { status: 404, headers: vec![], body: b"<html>nothing here</html>".to_vec() };
+    wrong.fake.fail(|_| true, 0, usize::MAX, Fault::Reply(page));
+    let urls = format!("{},{}", env.fake.url(), wrong.fake.url());
+    env.ingest().var("ELASTICSEARCH_URL", &urls).args(&["--retry-budget", "1"]).run().exits(4);
+}
+
+#[test]
 fn a_node_that_pushes_back_on_everything_does_not_end_the_run() {
     for status in [429, 500] {
         let (env, archives) = env();

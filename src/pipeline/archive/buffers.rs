@@ -101,7 +101,8 @@ impl Default for ArchiveBuffers {
 /// with the archive's name, with or without `.zip`. If the archive is a link, SQLite writes the log beside the real file.
 fn check_beside(path: &Path) -> Result<(), ArchiveError> {
     let both = [path.to_owned(), files::real_path(path)];
-    let without_zip = both.clone().map(|path| path.with_extension(""));
+    let zips = both.iter().filter(|path| path.extension().is_some_and(|extension| extension == "zip"));
+    let without_zip: Vec<_> = zips.map(|path| path.with_extension("")).collect();
     for database in both.into_iter().chain(without_zip) {
         for suffix in LOG_SUFFIXES {
             let log = files::beside(&database, suffix);

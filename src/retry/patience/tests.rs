@@ -130,6 +130,22 @@ fn a_refusal_is_retried_only_after_an_outage_and_only_for_a_while() {
 }
 
 #[test]
+fn a_refusal_that_need_not_be_final_is_retried_until_it_has_lasted() {
+    const LEAST: Duration = Duration::from_secs(10);
+    let stop = Stop::new();
+    let retries = Retries::new(&stop, policy(None));
+    let mut patience = retries.patience();
+    let has_lasted = |patience: &mut Patience<'_>| patience.refused_since = Instant::now().checked_sub(LEAST);
+    assert_eq!(patience.refused_for(LEAST, key_refused()), Ok(()));
+    // The server accepts the request in the meantime, so the next refusal is another one.
+    has_lasted(&mut patience);
+    patience.failed("status 429", false).unwrap();
+    assert_eq!(patience.refused_for(LEAST, key_refused()), Ok(()));
+    has_lasted(&mut patience);
+    assert_eq!(patience.refused_for(LEAST, key_refused()), Err(GivenUp(key_refused())));
+}
+
+#[test]
 fn a_refusal_is_retried_if_another_sender_found_the_server_away() {
     let stop = Stop::new();
     let throttle = Throttle::new(Senders::fixed(2), stop.clone(), None);

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::client::reply::Reply;
 
+/// End of the path of a search that only primary shards answer. OpenSearch before 2.8 does not know it.
+pub(super) const OF_PRIMARIES: &str = "&preference=_primary";
+
 /// OpenSearch sets this bit in its versions, so they are above all of Elasticsearch's.
 const OPENSEARCH_BIT: u64 = 0x0800_0000;
 
@@ -111,7 +114,7 @@ impl Product {
             && (lacks_setting || reason.contains(&format!("No handler for type [{}]", self.vector_type())))
     }
 
-    /// Returns the parameter of a search that has to find all that is confirmed and refreshed. In OpenSearch, replicas of an
+    /// Returns the end of a search's path that has to find all that is confirmed and refreshed. In OpenSearch, replicas of an
     /// index with segment replication follow their primary later, even after a refresh. Elasticsearch has no such
     /// replicas, and refuses the parameter.
     ///
@@ -119,7 +122,7 @@ impl Product {
     pub(super) fn search_of_primaries(self) -> &'static str {
         match self {
             Self::Elasticsearch => "",
-            Self::OpenSearch => "&preference=_primary",
+            Self::OpenSearch => OF_PRIMARIES,
         }
     }
 

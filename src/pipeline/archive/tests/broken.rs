@@ -39,6 +39,8 @@ fn a_link_to_a_database_with_a_log_beside_it_is_broken() {
     fs::create_dir(folder.path().join("live")).unwrap();
     fs::write(&real, database(THREE_ROWS)).unwrap();
     symlink(&real, &path).unwrap();
+    // The journal of a database `a`, which is another file.
+    fs::write(folder.path().join("live/a-journal"), "x").unwrap();
     assert!(ArchiveBuffers::new().read_within(&path, u64::MAX).is_ok());
     fs::write(&log, "x").unwrap();
     assert_broken(ArchiveBuffers::new().read_within(&path, u64::MAX), "beside it lies \"a.db-wal\"");

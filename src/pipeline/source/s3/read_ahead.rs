@@ -28,7 +28,7 @@ use crate::pipeline::admission::Admission;
 use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits};
 use crate::pipeline::source::{Content, Queue, Work};
 use crate::retry::patience::Retries;
-use crate::shutdown::Stop;
+use crate::shutdown::{Stop, lack_of_threads};
 
 /// Returns the number of concurrent downloads: one per worker, since a download is about as fast as a worker, but at
 /// least two. The maximum keeps S3 from throttling.
@@ -117,14 +117,20 @@ impl ReadAhead<'_> {
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {
             let left = done_sender.clone();
-            scope.spawn(move || {
+            let dispatch = move || {
                 self.stop().guard("the downloads", || {
                     dispatch(archives, self.objects, self.admission, self.stop(), &job_sender, &left);
                 });
-            });
+            };
+            let mut started = thread::Builder::new().spawn_scoped(scope, dispatch).map(drop);
             for _ in 0..self.at_once {
                 let (jobs, done) = (jobs.clone(), done_sender.clone());
-                scope.spawn(move || self.download_all(&jobs, &done, retries));
+                let download = move || self.download_all(&jobs, &done, retries);
+                started = started.and(thread::Builder::new().spawn_scoped(scope, download).map(drop));
+            }
+            // A panic would wait for the threads that have started, and these wait for the run to stop.
+            if started.is_err() {
+                self.stop().fail(lack_of_threads());
             }
             drop((jobs, done_sender));
             work(&done);

@@ -29,6 +29,7 @@ use crate::sink::batch::Batcher;
 use crate::sink::elasticsearch::client::ContentType;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::write_action;
+use crate::sink::elasticsearch::product::OF_PRIMARIES;
 use crate::timestamp::now_millis;
 
 /// Posts per page of a search: few enough for one reply, many enough that refreshes are rare.
@@ -132,7 +133,13 @@ impl Bulk<'_> {
             let path = format!("/{}/{what}", self.targets.now().posts.search_in());
             let permit = self.throttle.acquire(body.len())?;
             let attempt = self.attempt(Request::Search, permit, &mut patience, |client| {
-                let reply = read(client.post(&path, ContentType::Json, body))?;
+                let mut reply = client.post(&path, ContentType::Json, body);
+                if reply.as_ref().is_ok_and(|reply| reply.status == 400)
+                    && let Some(of_any_copy) = path.strip_suffix(OF_PRIMARIES)
+                {
+                    reply = client.post(of_any_copy, ContentType::Json, body);
+                }
+                let reply = read(reply)?;
                 judge(&reply.body).map_err(|answer| (answer, None))
             })?;
             match attempt {

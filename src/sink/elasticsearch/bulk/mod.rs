@@ -128,7 +128,8 @@ impl Bulk<'_> {
             return Ok(());
         }
         let (generation, at) = (self.targets.now().generation, Instant::now());
-        if !self.stop.is_requested() {
+        // Where the server does not show how long it remembers deletes, a look-up counts for one request only.
+        if !self.stop.is_requested() && !self.targets.now().gc_deletes().is_zero() {
             posts.extend(upcoming.peek().into_iter().flat_map(Batch::posts));
         }
         let mut tombstones = self.look_up_to_finish(&posts)?;

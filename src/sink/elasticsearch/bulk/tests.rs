@@ -224,7 +224,7 @@ fn a_post_whose_tombstone_was_found_with_the_batch_before_is_not_sent() {
 
 #[test]
 fn a_look_up_with_the_batch_before_is_repeated_once_it_is_too_old() {
-    let (outcomes, _) = deliver_two(Duration::ZERO, &Stop::new(), |stream| {
+    let (outcomes, _) = deliver_two(Duration::from_nanos(1), &Stop::new(), |stream| {
         serve_first(stream, r#""found":false"#);
         assert!(read_request(stream, LOOK_UP_END).contains(r#""_id":"y""#));
         answer(stream, &NOT_FOUND.replace('x', "y"));

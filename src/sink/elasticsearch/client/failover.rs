@@ -130,9 +130,10 @@ fn page(result: &Result<Answered, TransportError>) -> Option<String> {
     (reply.is_page() && !is_about_request).then(|| reply.reason())
 }
 
-/// Returns whether the answer says that the node cannot carry out the request now.
+/// Returns whether the answer says that the node cannot carry out the request now. A request that took too long may take
+/// as long at any other node.
 fn pushes_back(result: &Result<Answered, TransportError>) -> bool {
-    result.as_ref().is_ok_and(|answered| matches!(answered.reply.status, 408 | 429 | 500..=599))
+    result.as_ref().is_ok_and(|answered| matches!(answered.reply.status, 429 | 500..=503))
 }
 
 /// Results of a request at nodes that failed.
@@ -148,6 +149,8 @@ struct FailedNodes {
 impl FailedNodes {
     fn add(&mut self, url: &str, result: Result<Answered, TransportError>) {
         match result {
+            // A page says less than an answer of Elasticsearch.
+            Ok(answered) if self.reply.is_some() && answered.reply.is_page() => {}
             Ok(answered) => self.reply = Some(answered),
             Err(error) => {
                 self.reasons.push(format!("{url}: {error}"));

@@ -70,7 +70,9 @@ impl Settling<'_, '_> {
             }
             match self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), targets.generation) {
                 Ok(now) if now.of(kind).holds(index) => {}
-                Ok(now) if kind == ActionKind::Post && now.tombstones.holds(index) => {
+                Ok(now)
+                    if kind == ActionKind::Post && now.tombstones.is_known && now.tombstones.holds(index) =>
+                {
                     let message = format!(
                         "a post was written to {index}, an index of tombstones, where it counts as the tombstone of \
                          the post: remove the ingest pipeline that sends posts there, and delete them from {index}"

@@ -18,18 +18,22 @@ use crate::text::percent_encoded;
 const DOCUMENTS: usize = 6;
 
 /// Fails if a document would be written to an index that is not behind the name.
-pub(super) fn judge_index(target: &Target, conflict: &Reply) -> Option<Check> {
+fn judge_index(target: &Target, conflict: &Reply) -> Option<Check> {
     let index = of_error(conflict, "index")?.as_str().map(str::to_owned)?;
     let is_there = target.holds(&index) || index == target.name;
     (!is_there)
         .then(|| failed(target, &format!("sends documents to {index}, which is not behind {}", target.name)))
 }
 
-/// Fails if documents would be written to other shards than those in which they are looked up.
-pub(super) fn judge_routing(probe: &Probe<'_>) -> Option<Check> {
+/// Fails if documents would be written to an index that is not behind the name, or to other shards than those in which
+/// they are looked up. None: nothing is wrong, as far as the answers show.
+pub(super) fn judge(probe: &Probe<'_>) -> Option<Check> {
     let target = probe.target;
     for nth in 0..DOCUMENTS {
         let conflict = probe.ask(nth, VectorEncoding::Array).filter(|reply| reply.status == 409)?;
+        if let Some(elsewhere) = judge_index(target, &conflict) {
+            return Some(elsewhere);
+        }
         let shard = number(&of_error(&conflict, "shard")?)?;
         let searched = searched_shards(probe, &id(nth))?;
         if !searched.contains(&shard) {
@@ -55,7 +59,7 @@ fn searched_shards(probe: &Probe<'_>, id: &str) -> Option<BTreeSet<u64>> {
     let routing = routing_of(id, target.requires_routing()).unwrap_or(id);
     let path =
         format!("/{name}/_search_shards?filter_path=shards.shard&routing={}", percent_encoded(routing));
-    let reply = probe.client.get(&path).ok().filter(|reply| reply.status == 200)?;
+    let reply = probe.client.recording_pages().get(&path).ok().filter(|reply| reply.status == 200)?;
     let body: Value = serde_json::from_slice(&reply.body).ok()?;
     let copies = body.get("shards")?.as_array()?.iter().filter_map(Value::as_array).flatten();
     Some(copies.filter_map(|copy| number(copy.get("shard")?)).collect())
