@@ -72,7 +72,7 @@ impl MetricsFile {
 /// The temporary name does not end in `.prom`, so the collector ignores it. Nothing is synced to disk: figures are
 /// worthless after a power failure.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+    if files::is_device(path) {
         return files::open_device(path)?.write_all(text.as_bytes());
     }
     let path = files::real_path(path);

@@ -155,7 +155,7 @@ impl Summary {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&text).and_then(|()| stdout.flush())
             }
-            Output::File(path) if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) => {
+            Output::File(path) if files::is_device(path) => {
                 let mut device = files::open_device(path)?;
                 // A slow reader may take its time.
                 rustix::fs::fcntl_setfl(&device, OFlags::empty())?;

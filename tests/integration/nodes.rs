@@ -115,8 +115,7 @@ fn a_node_that_answers_with_pages_is_left_out_while_others_answer() {
     for status in [200, 302, 401, 403, 404] {
         let (env, archives) = env();
         let other = TestEnv::new();
-        let page = Reply { status, headers: vec![], body: b"<html>nothing here</html>".to_vec() };
-        other.fake.fail(|_| true, 0, usize::MAX, Fault::Reply(page));
+        other.fake.fail(|_| true, 0, usize::MAX, Fault::page(status));
         let urls = format!("{},{}", other.fake.url(), env.fake.url());
         let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(0);
         run.counts(&[("requests.retried", 0)]);
@@ -130,8 +129,7 @@ fn a_page_of_one_node_does_not_hide_that_another_one_pushes_back() {
     let (env, _) = env();
     let wrong = TestEnv::new();
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(429));
-    let page = Reply { status: 404, headers: vec![], body: b"<html>nothing here</html>".to_vec() };
-    wrong.fake.fail(|_| true, 0, usize::MAX, Fault::Reply(page));
+    wrong.fake.fail(|_| true, 0, usize::MAX, Fault::page(404));
     let urls = format!("{},{}", env.fake.url(), wrong.fake.url());
     env.ingest().var("ELASTICSEARCH_URL", &urls).args(&["--retry-budget", "1"]).run().exits(4);
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::archives::Archive;
-use crate::harness::http::{Reply, Request};
+use crate::harness::http::Request;
 use crate::harness::script::Fault;
 use crate::harness::store::Pipeline;
 use crate::harness::{TestEnv, posts};
@@ -38,8 +38,7 @@ fn a_document_the_server_would_refuse_is_found_before_the_load() {
 #[test]
 fn a_proxy_that_refuses_slashes_in_ids_with_a_page_does_not_count_as_away() {
     let env = TestEnv::with_archives(&archives());
-    let page = Reply { status: 404, headers: vec![], body: b"<html>no such page</html>".to_vec() };
-    env.fake.fail(|request| request.path.contains("/_doc/"), 0, usize::MAX, Fault::Reply(page));
+    env.fake.fail(|request| request.path.contains("/_doc/"), 0, usize::MAX, Fault::page(404));
     let running = env.ingest().args(&["--mode", "spool", "--retry-budget", "0"]).start();
     env.wait_for_processed(&archives());
     running.signal("TERM");

@@ -1,5 +1,6 @@
 //! Reads and unpacks archives, and reuses the memory.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -100,10 +101,12 @@ impl Default for ArchiveBuffers {
 /// Refuses a bare database with a log beside it, which holds changes that are not in the database. The log's name begins
 /// with the archive's name, with or without `.zip`. If the archive is a link, SQLite writes the log beside the real file.
 fn check_beside(path: &Path) -> Result<(), ArchiveError> {
-    let both = [path.to_owned(), files::real_path(path)];
-    let zips = both.iter().filter(|path| path.extension().is_some_and(|extension| extension == "zip"));
+    // A set, since most archives are no links.
+    let mut databases = BTreeSet::from([path.to_owned(), files::real_path(path)]);
+    let zips = databases.iter().filter(|path| path.extension().is_some_and(|extension| extension == "zip"));
     let without_zip: Vec<_> = zips.map(|path| path.with_extension("")).collect();
-    for database in both.into_iter().chain(without_zip) {
+    databases.extend(without_zip);
+    for database in databases {
         for suffix in LOG_SUFFIXES {
             let log = files::beside(&database, suffix);
             if fs::metadata(&log).is_ok_and(|log| log.is_file() && log.len() > 0) {

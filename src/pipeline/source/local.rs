@@ -49,13 +49,12 @@ impl LeftOut {
     /// An entry that cannot be looked at. A link that leads nowhere is no archive. For any other error the file may be
     /// there: this user may not look at it, or its disk or server is away.
     fn of_error(path: &Path, error: &io::Error) -> Self {
-        let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+        let leads_nowhere = [Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
         match error.kind() {
             ErrorKind::NotFound => {
                 Self::new(path, "it is a link to a missing file, or has just been deleted")
             }
-            ErrorKind::NotADirectory => Self::new(path, error.to_string()),
-            _ if is_loop => Self::new(path, error.to_string()),
+            _ if leads_nowhere.contains(&error.raw_os_error()) => Self::new(path, error.to_string()),
             _ => Self { is_for_now: true, ..Self::new(path, format!("it cannot be read for now: {error}")) },
         }
     }

@@ -65,9 +65,14 @@ impl Fault {
         };
         // Replies of proxies, and those to oversized requests, are not JSON.
         if [408, 413, 502, 504].contains(&status) {
-            return Self::Reply(Reply { status, headers: vec![], body: b"<html>scripted</html>".to_vec() });
+            return Self::page(status);
         }
         Self::Reply(Reply::error(status, kind, "scripted"))
+    }
+
+    /// A page of something else than Elasticsearch.
+    pub(crate) fn page(status: u16) -> Self {
+        Self::Reply(Reply { status, headers: vec![], body: b"<html>scripted</html>".to_vec() })
     }
 
     /// A write block: 403, but not for lack of privileges.

@@ -52,16 +52,16 @@ pub(super) struct Probe<'p> {
 }
 
 impl Probe<'_> {
-    /// Sends a document, and judges the answer. None: the answer shows nothing.
-    pub(super) fn offer(&self) -> Option<Check> {
+    /// Sends a document, and judges the answer. If pipelines `may_move` it, sends others, too, and judges where they would
+    /// be. Without a check the answers show nothing.
+    pub(super) fn offer(&self, may_move: bool) -> Vec<Check> {
         let Target { name, .. } = self.target;
-        judge(name, *name == self.needs.names.tombstones, &self.ask(0, VectorEncoding::Array)?)
-    }
-
-    /// Sends documents through the pipelines of the index, and judges where they would be. None: nothing is wrong, as far
-    /// as the answers show.
-    pub(super) fn offer_to_pipelines(&self) -> Option<Check> {
-        place::judge(self)
+        let Some(first) = self.ask(0, VectorEncoding::Array) else { return Vec::new() };
+        let mut checks = Vec::from_iter(judge(name, *name == self.needs.names.tombstones, &first));
+        if may_move {
+            checks.extend(place::judge(self, first));
+        }
+        checks
     }
 
     /// Sends a post with base64 vectors. Returns whether the server accepts it; None: the answer shows nothing.
@@ -226,7 +226,7 @@ fn is_id(found: &str) -> bool {
 }
 
 fn is_noop(reply: &Reply) -> bool {
-    serde_json::from_slice::<Value>(&reply.body).is_ok_and(|body| body["result"] == "noop")
+    reply.json::<Value>().is_some_and(|body| body["result"] == "noop")
 }
 
 /// Names the pipelines of an index, and refuses missing ones if the server shows that.

@@ -76,11 +76,8 @@ fn offer(client: &Client, target: &Target, indices: &Indices, needs: Needs) -> R
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
         let fields = sent(is_tombstones, needs.names.fields);
         let probe = Probe { client, target, index: found, needs, fields };
-        checks.extend(probe.offer());
         // An alias with routing ignores that of a document.
-        if !settings.pipelines.is_empty() && target.routing.is_none() {
-            checks.extend(probe.offer_to_pipelines());
-        }
+        checks.extend(probe.offer(!settings.pipelines.is_empty() && target.routing.is_none()));
         checks.extend(is_base64.then(|| probe::judge_base64(target, probe.offer_base64())));
     } else if is_base64 {
         checks.push(probe::judge_base64(target, None));

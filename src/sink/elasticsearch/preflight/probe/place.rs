@@ -26,11 +26,13 @@ fn judge_index(target: &Target, conflict: &Reply) -> Option<Check> {
 }
 
 /// Fails if documents would be written to an index that is not behind the name, or to other shards than those in which
-/// they are looked up. None: nothing is wrong, as far as the answers show.
-pub(super) fn judge(probe: &Probe<'_>) -> Option<Check> {
+/// they are looked up. `first` is the answer to the first of them. None: nothing is wrong, as far as the answers show.
+pub(super) fn judge(probe: &Probe<'_>, first: Reply) -> Option<Check> {
     let target = probe.target;
+    let mut first = Some(first);
     for nth in 0..DOCUMENTS {
-        let conflict = probe.ask(nth, VectorEncoding::Array).filter(|reply| reply.status == 409)?;
+        let reply = first.take().or_else(|| probe.ask(nth, VectorEncoding::Array));
+        let conflict = reply.filter(|reply| reply.status == 409)?;
         if let Some(elsewhere) = judge_index(target, &conflict) {
             return Some(elsewhere);
         }
@@ -59,8 +61,7 @@ fn searched_shards(probe: &Probe<'_>, id: &str) -> Option<BTreeSet<u64>> {
     let routing = routing_of(id, target.requires_routing()).unwrap_or(id);
     let path =
         format!("/{name}/_search_shards?filter_path=shards.shard&routing={}", percent_encoded(routing));
-    let reply = probe.client.recording_pages().get(&path).ok().filter(|reply| reply.status == 200)?;
-    let body: Value = serde_json::from_slice(&reply.body).ok()?;
+    let body: Value = probe.client.recording_pages().get(&path).ok()?.json()?;
     let copies = body.get("shards")?.as_array()?.iter().filter_map(Value::as_array).flatten();
     Some(copies.filter_map(|copy| number(copy.get("shard")?)).collect())
 }
