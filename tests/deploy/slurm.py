@@ -159,7 +159,7 @@ class Slurm(fleet.Fleet):
         job = self.submit()
         victim = self.wait_until(midway, self.logs)[0]
         self.gate.hold()
-        self.slurm("scancel", "--batch", "--signal=KILL", self.task(job, victim)["JobId"])
+        self.slurm("scancel", "--batch", "--signal=KILL", f"{job}_{victim}")
         told = self.wait_for(job, victim, "FAILED", "COMPLETED")
         self.assertEqual((told["JobState"], told["ExitCode"]), ("FAILED", "0:9"), self.logs())
         self.assertLess(done(victim), of_shard[victim], "the task was killed after its end")
