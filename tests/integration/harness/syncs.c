@@ -3,6 +3,7 @@
  * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
  * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" is logged
  * LIST_ERRNO=N      listing a folder fails with this error
+ * LIST_FOLDER=TEXT  only folders whose path has this text fail
  * FOLDER_ERRNO=N    every fsync of a folder fails with this error
  * SYNC_LOG=PATH     the log: a line for each sync, and "UNSYNCED PATH" if the state file or its journal is written
  *                   before another file of the run is on disk
@@ -122,8 +123,10 @@ struct dirent64 *readdir64(DIR *folder) {
         say("readdir", "");
         sleep(3600);
     }
-    const char *error = getenv("LIST_ERRNO");
-    if (error) {
+    const char *error = getenv("LIST_ERRNO"), *only = getenv("LIST_FOLDER");
+    char path[PATH_MAX];
+    if (error && only) path_of(dirfd(folder), path);
+    if (error && (!only || strstr(path, only))) {
         errno = atoi(error);
         return NULL;
     }
