@@ -157,6 +157,14 @@ fn the_other_folders_are_loaded_if_one_does_not_answer_for_now() {
     list.check(list.stdout.contains(&archive(0).name()), "the other folder is listed");
     run(&["--check"]).exits(1).says("away cannot be read: Stale file handle");
     env.run(&["archives", "away"]).exits(0);
+    // On a stale mount even the folder itself cannot be looked at.
+    let stale = || with_shim(&env, &shim).var("STAT_ERRNO", "116").var("LIST_FOLDER", "away");
+    stale()
+        .args(&["archives", "away"])
+        .run()
+        .exits(1)
+        .counts(&[("archives.already_done", 1), ("archives.pending", 1)]);
+    stale().args(&["away"]).run().exits(1).says("run again once its disk or file server answers");
     // Nothing can be loaded if none answers, or if a path is wrong.
     let alone = with_shim(&env, &shim).var("LIST_ERRNO", "116").args(&["archives", "away"]);
     alone.run().exits(1).says("run again once its disk or file server answers");
