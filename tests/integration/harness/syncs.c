@@ -2,6 +2,7 @@
  *
  * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
  * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" is logged
+ * SLOW_READS=1      reading an archive takes an hour, and "read" is logged
  * LIST_ERRNO=N      listing a folder fails with this error
  * LIST_FOLDER=TEXT  only folders whose path ends in this text fail
  * STAT_ERRNO=N      even looking at such a folder fails with this error
@@ -133,6 +134,18 @@ int statx(int at, const char *path, int flags, unsigned mask, struct statx *foun
         return -1;
     }
     return NEXT(statx)(at, path, flags, mask, found);
+}
+
+ssize_t read(int fd, void *buffer, size_t length) {
+    char path[PATH_MAX];
+    if (getenv("SLOW_READS")) {
+        path_of(fd, path);
+        if (ends_in(path, ".db.zip")) {
+            say("read", path);
+            sleep(3600);
+        }
+    }
+    return NEXT(read)(fd, buffer, length);
 }
 
 struct dirent64 *readdir64(DIR *folder) {
