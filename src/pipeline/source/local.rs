@@ -25,7 +25,7 @@ pub struct Discovery {
     pub left_out: Vec<LeftOut>,
     /// The failure of a path that cannot be read for now. It is left out, since others can be read.
     pub away: Option<Failure>,
-    /// The message if nothing was found: the places, the names looked for, and what is there instead.
+    /// The message if nothing was found in a path: the places, the names looked for, and what is there instead.
     pub nothing: Option<String>,
 }
 
@@ -82,9 +82,16 @@ pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, Failure> {
     let mut left_out = Vec::new();
     let mut seen = Seen::default();
     let mut away = Vec::new();
+    // Paths without an archive, such as a folder whose disk is not mounted.
+    let mut empty = Vec::new();
     for path in paths {
-        let before = found.len();
-        match look_at(path, &mut found, &mut left_out, &mut seen) {
+        let before = (found.len(), left_out.len());
+        let mut others = Seen::default();
+        match look_at(path, &mut found, &mut left_out, &mut others) {
+            Ok(None) if before == (found.len(), left_out.len()) => {
+                seen.add_all(others);
+                empty.push(path);
+            }
             Ok(None) => {}
             Ok(Some(LeftOut { reason, .. })) => {
                 return Err(Failure::usage(format!("{} is not an archive: {reason}", path.display())));
@@ -96,7 +103,7 @@ pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, Failure> {
                 if !passes || away.len() + 1 == paths.len() {
                     return Err(failure);
                 }
-                found.truncate(before);
+                found.truncate(before.0);
                 away.push(failure);
                 let reason = format!("it cannot be read for now: {error}");
                 left_out.push(LeftOut { is_for_now: true, ..LeftOut::new(path, reason) });
@@ -105,7 +112,7 @@ pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, Failure> {
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
     let archives = without_repetitions(found, &mut left_out);
-    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.message(paths));
+    let nothing = (!empty.is_empty()).then(|| seen.message(&empty));
     Ok(Discovery { archives, left_out, away: away.into_iter().next(), nothing })
 }
 
