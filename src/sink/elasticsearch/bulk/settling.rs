@@ -113,7 +113,7 @@ impl<'s, 'r> Settling<'s, 'r> {
     /// Sends a part until each line has an outcome, or until the part must be divided: then returns its halves.
     fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
         let mut patience = self.bulk.retries.patience();
-        // What look-ups meet must not count against the size of the bulk request, nor the other way round.
+        // Failures of look-ups must not count against the size of the bulk request, nor the reverse.
         let mut look_up_patience = self.bulk.retries.patience();
         let mut looked_up = self.looked_up;
         while !part.is_empty() {
