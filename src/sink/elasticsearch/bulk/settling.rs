@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::lines::{BodyLines, halves};
 use super::look_up::Tombstones;
 use super::refused::{Refused, RefusedPart, refuses_everything};
+use super::sizes::INTERRUPTIONS_BEFORE_DIVIDING;
 use super::{Attempt, Bulk};
 use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
@@ -21,10 +22,6 @@ use crate::sink::upcoming::LookedUp;
 /// Size in bytes above which a broken connection may mean "request too large". Common limits are far above (nginx: 1
 /// MiB by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
 const MAY_BE_TOO_LARGE: usize = 64 << 10;
-
-/// Broken connections in a row, while the server answers other requests, after which a request of several actions is
-/// sent in halves. It may be too large.
-pub(super) const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
 
 /// Broken connections in a row after which a request of one action counts as refused. They take some seconds, so they
 /// are hardly a coincidence.
