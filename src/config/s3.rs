@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 
+use super::parts::read_span;
 use crate::auth::aws::shared::set_in;
 use crate::auth::aws::{CredentialSources, is_region};
 use crate::cli::choices::{Choice, Payer};
@@ -16,6 +17,7 @@ use crate::cli::settings::{Settings, parse_switch};
 use crate::exit::Failure;
 use crate::http::proxy::Proxies;
 use crate::http::url::parse_base_url;
+use crate::model::Span;
 
 mod bucket;
 mod sources;
@@ -31,6 +33,8 @@ pub struct S3 {
     pub bucket: BucketName,
     /// Prefix of the archives' keys; empty: the whole bucket.
     pub prefix: String,
+    /// Time range of the archives.
+    pub span: Span,
     /// Region of the bucket.
     pub region: Region,
     /// Base URL of an S3-compatible server or an AWS endpoint, without a trailing `/`; None: AWS.
@@ -104,6 +108,7 @@ impl Settings<'_> {
         let region = region_of(endpoint.as_deref(), region);
         Ok(S3 {
             prefix: self.prefix()?,
+            span: read_span(*self)?,
             endpoint,
             addressing,
             requester_pays: self.requester_pays()?,

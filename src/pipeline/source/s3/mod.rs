@@ -5,8 +5,9 @@
 //!     └────────────── client: signed GETs ◀── signature ◀── credentials ────────┘
 //! ```
 //!
-//! Nothing is written to the bucket or to disk, and no key is used as a path. Every listing has all keys, even in a
-//! spool run: `start-after` would miss archives that arrive late under an earlier name.
+//! Nothing is written to the bucket or to disk, and no key is used as a path. Every listing begins at the first key, even
+//! in a spool run: `start-after` would miss archives that arrive late under an earlier name. Only times outside `--from`
+//! and `--to` are skipped, if names allow it; see `listing::leap`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
