@@ -30,6 +30,7 @@ pub mod exit;
 pub mod files;
 pub mod http;
 pub mod model;
+pub mod mutex;
 pub mod observe;
 pub mod pipeline;
 pub mod pulse;

@@ -6,9 +6,11 @@
 //! system, in a request that outlasts its time-outs, or in a lock.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
+
+use crate::mutex::Mutex;
 
 /// Time without a heartbeat after which a working thread counts as stuck. A request takes at most 100 s per node, a page
 /// of a listing less, and a disk that needs longer than this for a few writes is broken.
@@ -73,7 +75,7 @@ fn longest_silence() -> Duration {
 impl Pulse {
     /// Watches this thread until the returned guard is dropped.
     pub fn watch(&self, stage: Stage) -> Watch<'_> {
-        self.threads().insert(thread::current().id(), Watched { stage, since: Some(Instant::now()) });
+        self.threads.lock().insert(thread::current().id(), Watched { stage, since: Some(Instant::now()) });
         Watch { pulse: self }
     }
 
@@ -89,14 +91,14 @@ impl Pulse {
     }
 
     fn note(&self, since: Option<Instant>) {
-        if let Some(thread) = self.threads().get_mut(&thread::current().id()) {
+        if let Some(thread) = self.threads.lock().get_mut(&thread::current().id()) {
             thread.since = since;
         }
     }
 
     /// Returns the longest silence of a stage's threads if it exceeds the limit.
     pub fn stuck(&self, stage: Stage, now: Instant) -> Option<Duration> {
-        let threads = self.threads();
+        let threads = self.threads.lock();
         let of_stage =
             threads.values().filter(|thread| thread.stage == stage).filter_map(|thread| thread.since);
         let silence = of_stage.map(|since| now.saturating_duration_since(since)).max()?;
@@ -106,10 +108,6 @@ impl Pulse {
     /// Returns all stuck stages, each with its longest silence.
     pub fn all_stuck(&self, now: Instant) -> Vec<(Stage, Duration)> {
         Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stuck(stage, now)?))).collect()
-    }
-
-    fn threads(&self) -> MutexGuard<'_, HashMap<ThreadId, Watched>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +120,7 @@ pub struct Watch<'p> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.pulse.threads().remove(&thread::current().id());
+        self.pulse.threads.lock().remove(&thread::current().id());
     }
 }
 

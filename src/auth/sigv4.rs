@@ -4,7 +4,7 @@
 //! requests with other clients". Serverless requires `x-amz-content-sha256`, and allows no signed length. Signed are
 //! only parts that no proxy changes: host, time, hash of the body, token.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use s3::signing::uri_encode;
@@ -18,6 +18,7 @@ use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::exit::Failure;
 use crate::http::url::default_port;
 use crate::http::{self, HttpSettings, TransportError};
+use crate::mutex::Mutex;
 use crate::secret::Secret;
 
 /// Connect time-out for services that provide credentials.
@@ -109,7 +110,7 @@ impl Signer {
             CredentialError::Unavailable(why) => TransportError::Connect(why),
             CredentialError::Refused(why) => TransportError::Refused(why),
         })?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         for secret in
             [Some(&credentials.secret_key), credentials.session_token.as_ref()].into_iter().flatten()
         {
@@ -156,7 +157,7 @@ impl Signer {
     }
 
     pub(super) fn secrets(&self) -> Vec<Secret> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.lock().clone()
     }
 }
 

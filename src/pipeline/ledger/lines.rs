@@ -1,12 +1,12 @@
 //! The log line about each archive.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use log::Level;
 
 use super::tracker::Fate;
 use crate::model::{Archive, Tally};
+use crate::mutex::Mutex;
 use crate::observe::logging::{self, ARCHIVES};
 
 /// What has been logged about archives that stay pending, so that a spool run logs it once and not at every look.
@@ -28,14 +28,14 @@ impl Lines {
     pub fn is_new(&self, archive: &Archive, fate: &Fate) -> bool {
         let Archive { bytes, modified_ns, etag, .. } = archive;
         let line = Line { bytes: *bytes, modified_ns: *modified_ns, etag: etag.clone(), fate: fate.clone() };
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.0.lock();
         let before = logged.insert(archive.name.clone(), line.clone());
         before != Some(line)
     }
 
     /// Forgets all archives except those with these names, so that memory does not grow with the number of looks.
     pub fn forget_unless(&self, is_there: impl Fn(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_there(name));
+        self.0.lock().retain(|name, _| is_there(name));
     }
 }
 

@@ -10,11 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::RejectedLimit;
 use crate::exit::Failure;
 use crate::model::{Event, Outcomes, Tally};
+use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 
 /// Number of refusals in a row, with no action accepted in between, that cannot be due to the content.
@@ -85,7 +85,7 @@ impl Refusals {
 
     /// Takes an event. Returns, in order, the events whose outcomes are final now. Stops the run if a limit is exceeded.
     pub fn judge(&self, mut event: Event, stop: &Stop) -> Vec<Event> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let outcomes = event.outcomes_mut();
         let (refused, taken) = (refused_by_server(outcomes), taken(&outcomes.tally));
         let of_deletions = outcomes.of_deletions;
@@ -121,7 +121,7 @@ impl Refusals {
 
     /// Returns the events held back, once no more events are on their way.
     pub fn finish(&self, stop: &Stop) -> Vec<Event> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let held: Vec<Event> = state.kinds.iter_mut().flat_map(|kind| mem::take(&mut kind.held)).collect();
         self.within_limit(&mut state, held, stop)
     }
@@ -145,10 +145,6 @@ impl Refusals {
             state.rows += &outcomes.tally;
         }
         events
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
