@@ -1,8 +1,8 @@
 //! AWS Signature Version 4 for Amazon OpenSearch Service and OpenSearch Serverless.
 //!
 //! Source: IAM User Guide, "Create a signed AWS API request"; OpenSearch Serverless Developer Guide, "Signing HTTP
-//! requests with other clients". Serverless requires `x-amz-content-sha256`, and allows no signed length. Signed are
-//! only parts that no proxy changes: host, time, hash of the body, token.
+//! requests with other clients". Serverless requires `x-amz-content-sha256`, and allows no signed length. The signature
+//! covers only parts that no proxy changes: host, time, hash of the body, token.
 
 use std::sync::Arc;
 use std::time::Duration;

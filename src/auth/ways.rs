@@ -90,8 +90,8 @@ fn api_key(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
     Ok(key.map(Auth::ApiKey))
 }
 
-/// Whether a text may be a key or a token. Quotes are what a shell would have removed, but `docker --env-file` and systemd
-/// credentials keep; braces are those of a whole reply with a key in it.
+/// Whether a text may be a key or a token. `docker --env-file` and systemd credentials keep quotes that a shell would
+/// remove. Braces mean that a whole reply was copied, not only its key.
 fn may_be_token(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic() && !br#""'`{}"#.contains(&byte))
 }

@@ -82,7 +82,7 @@ pub fn check(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
 }
 
-/// Whether there is something else than a regular file at the path, such as a device or pipe.
+/// Whether there is something other than a regular file at the path, such as a device or pipe.
 pub fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())
 }

@@ -88,7 +88,7 @@ impl Text {
 
     fn rows(&mut self, figures: &Figures) {
         let rows = &figures.totals.rows;
-        self.one("rows_read_total", "Rows of archives read to their end.", rows.read);
+        self.one("rows_read_total", "Rows of archives that were read to the end.", rows.read);
         self.by("rows_total", "Rows by their outcome.", "outcome", rows.outcomes());
         // Only a verification has findings.
         if rows.findings.total() > 0 {
@@ -109,15 +109,16 @@ impl Text {
     fn requests(&mut self, requests: &Requests) {
         let &Requests { bulk, retried, bytes_sent, bytes_on_wire } = requests;
         self.one("bulk_requests_total", "Bulk requests sent.", bulk);
-        self.one("bulk_requests_retried_total", "Bulk requests that sent something again.", retried);
-        let help = "Bytes of the bodies of bulk requests, uncompressed.";
+        let help = "Bulk requests that repeated actions of an earlier one.";
+        self.one("bulk_requests_retried_total", help, retried);
+        let help = "Bytes of bulk request bodies before compression, as far as they were sent.";
         self.one("bulk_request_bytes_total", help, bytes_sent);
-        let help = "The same as they were sent, compressed or not.";
+        let help = "Bytes of bulk request bodies as sent, compressed or not.";
         self.one("bulk_request_bytes_on_wire_total", help, bytes_on_wire);
     }
 
     fn traffic(&mut self, traffic: &TrafficFigures) {
-        let help = "Requests, or parts of them, that had to be sent again, by reason.";
+        let help = "Requests, or parts of them, that had to be sent again, by kind.";
         self.by("retries_total", help, "kind", traffic.again());
         let name = DURATIONS;
         self.head(name, "Duration of requests to Elasticsearch, by kind.");
@@ -136,8 +137,8 @@ impl Text {
 
     fn memory(&mut self, memory: Option<MemoryFigures>) {
         let Some(MemoryFigures { limit, admitted }) = memory else { return };
-        self.one("memory_limit_bytes", "Memory that all archives being read may take together.", limit);
-        self.one("memory_admitted_bytes", "Memory that the admitted archives take of that.", admitted);
+        self.one("memory_limit_bytes", "Limit of the memory for all archives being read.", limit);
+        self.one("memory_admitted_bytes", "Memory reserved for the archives being read.", admitted);
     }
 
     fn stuck(&mut self, stuck: &[(Stage, Duration)]) {
@@ -170,7 +171,7 @@ impl Text {
         let Some(ServerFigures { limit, since_confirmed, .. }) = server else { return };
         self.one("requests_in_flight_limit", "Current limit of concurrent requests.", limit);
         if let Some(time) = since_confirmed {
-            let help = "Time since Elasticsearch last carried a request out, at least in part.";
+            let help = "Time since Elasticsearch last carried out a request, at least in part.";
             self.one("since_confirmed_request_seconds", help, time.as_secs_f64());
         }
     }

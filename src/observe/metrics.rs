@@ -66,9 +66,8 @@ impl MetricsFile {
     }
 }
 
-/// Replaces a file atomically. Writes to a device or pipe, such as `/dev/stdout`: renaming a file over it would remove it
-/// from the system. Follows links, so that a
-/// link stays one.
+/// Replaces a file atomically. Follows links, so that a link stays one. A device or pipe, such as `/dev/stdout`, is
+/// written to instead: renaming a file over it would remove it from the system.
 ///
 /// The temporary name does not end in `.prom`, so the collector ignores it. Nothing is synced to disk: figures are
 /// worthless after a power failure.

@@ -30,7 +30,7 @@ pub struct Progress {
     counts: Mutex<Counts>,
 }
 
-/// Where figures come from that another part of the program has; unset until it is there.
+/// A function that gets figures from another part of the program; unset until that part exists.
 type Source<T> = OnceLock<Box<dyn Fn() -> T + Send + Sync>>;
 
 /// The figures that events change.

@@ -22,7 +22,7 @@ use crate::timestamp::now_millis;
 pub struct Ndjson<'r> {
     /// Names to write to.
     pub names: Names,
-    /// Encoding of vectors. There is no server to find it out with.
+    /// Encoding of vectors. There is no server that could be tested.
     pub vectors: VectorEncoding,
     /// Output of the NDJSON; None: it is discarded.
     pub output: Option<Mutex<Box<dyn Write + Send + 'r>>>,

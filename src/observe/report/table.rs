@@ -103,7 +103,7 @@ fn difference_advice(job: Job, rows: u64) -> Option<String> {
     let what_to_do = if job == Job::Repair {
         "sending them again did not help, see the log"
     } else {
-        "--output lists each, --repair sends them again"
+        "--output PATH lists them, --repair corrects them"
     };
     let differ = if rows == 1 { "differs" } else { "differ" };
     (rows > 0).then(|| format!("{} {differ} from the archives: {what_to_do}", counted(rows, "row")))

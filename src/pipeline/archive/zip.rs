@@ -217,7 +217,7 @@ pub(super) fn is_bare(file: &[u8]) -> bool {
     file.starts_with(SQLITE_MAGIC)
 }
 
-/// Returns the error for a database with a `-wal` or `-journal` file. `beside` says where that is.
+/// Returns the error for a database with a `-wal` or `-journal` file. `beside` begins the text, and says where that is.
 ///
 /// The changes in it cannot be read without writing to the database. Without this error, rows would be missing silently.
 pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
@@ -235,7 +235,7 @@ pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
 /// [`ArchiveError::Broken`].
 pub fn check_downloaded(file: &[u8], log: Option<&str>) -> Result<(), ArchiveError> {
     match log.filter(|_| is_bare(file)) {
-        Some(log) => Err(changes_beside("beside it lies", log)),
+        Some(log) => Err(changes_beside("there is also", log)),
         None => Ok(()),
     }
 }

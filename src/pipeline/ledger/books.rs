@@ -17,7 +17,8 @@ pub struct Books {
     state: Mutex<Open>,
     /// Carries a message whenever the last archive under way is done.
     settled: (Sender<()>, Receiver<()>),
-    /// How often an archive is repeated at most because the indices behind the names have changed. None: no limit.
+    /// Maximum number of times that an archive is repeated because the indices behind the names have changed. None: no
+    /// limit.
     most_rounds: Option<u32>,
 }
 

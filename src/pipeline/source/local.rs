@@ -36,18 +36,18 @@ pub struct LeftOut {
     pub reason: String,
     /// Storage class of an object, if known.
     pub storage_class: Option<String>,
-    /// It may well be an archive that can be read later, so a run without it is not done.
+    /// Whether it may be an archive that can be read later, so that a run without it is not done.
     pub is_for_now: bool,
 }
 
 impl LeftOut {
-    /// An entry without a storage class, which is no archive.
+    /// Creates an entry that is not an archive, without a storage class.
     pub fn new(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self { path: path.into(), reason: reason.into(), storage_class: None, is_for_now: false }
     }
 
-    /// An entry that cannot be looked at. A link that leads nowhere is no archive. For any other error the file may be
-    /// there: this user may not look at it, or its disk or server is away.
+    /// Creates an entry that cannot be looked at. A link that leads nowhere is not an archive. For any other error the
+    /// file may be there: this user may not look at it, or its disk or server is away.
     fn of_error(path: &Path, error: &io::Error) -> Self {
         let leads_nowhere = [Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
         match error.kind() {
@@ -192,7 +192,7 @@ pub fn as_it_is_now(archive: Arc<Archive>) -> Arc<Archive> {
     }
 }
 
-/// What shows a change of a file: its size and modification time.
+/// Returns size and modification time, which show whether a file has changed.
 fn state_of(archive: &Archive) -> (u64, i128) {
     (archive.bytes, archive.modified_ns)
 }

@@ -71,8 +71,8 @@ impl Board {
         self.state.lock().archives.retain(|other| !Arc::ptr_eq(other, archive));
     }
 
-    /// Returns the guard of a worker that may still open archives. Dropped also by a panic, since the other workers wait
-    /// for that.
+    /// Returns the guard of a worker that may still open archives. The other workers wait until it is dropped, so a panic
+    /// drops it as well.
     pub(super) fn opener(&self) -> Opener<'_> {
         Opener(self)
     }

@@ -147,7 +147,7 @@ impl Provider {
     /// Returns new credentials after a server refused `refused`, even if these have not expired. None: there are no new
     /// ones yet. Temporary credentials count as new even if they are the same.
     ///
-    /// It `is_certain` that they are wrong if the server says so. If it has denied one request, they may be valid, and are
+    /// `is_certain`: the server says that they are wrong. If it has only denied a request, they may be valid, and are
     /// kept if the search fails.
     ///
     /// # Errors

@@ -220,8 +220,8 @@ impl Shared {
             Err(again) if again.may_be_a_header || matches!(again.error, GetError::Unavailable { .. }) => {
                 return Err(refusal);
             }
-            // In a bucket whose readers pay, this is the answer to every request without the header. So the first refusal
-            // may be about this object alone, such as one with a key of its owner.
+            // In a requester-pays bucket, every request without the header gets this answer. So the first refusal may be
+            // about this object alone, such as one that is encrypted with its owner's key.
             Err(Refusal { error: GetError::Denied(why) | GetError::Credentials(why), .. }) => {
                 if let GetError::Other(first) = refusal.error {
                     why.push_str(&format!("; with x-amz-request-payer: {first}"));

@@ -24,7 +24,7 @@ pub struct ExpectContinue(Mutex<State>);
 struct State {
     /// Time of the last refusal.
     refused: Option<Instant>,
-    /// Refusals in a row that asking did not save the body of.
+    /// Refusals in a row that came after the body, although the request had asked first.
     useless: u32,
 }
 

@@ -8,6 +8,10 @@ use crate::mutex::Mutex;
 /// Age at which a limit is raised again. A temporary slowness must not keep requests small.
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 
+/// Broken connections in a row, while the server answers other requests, after which a request of several parts is sent
+/// in halves. It may be too large.
+pub(super) const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
+
 /// Largest bulk request, in bytes, and largest look-up, in ids.
 #[derive(Debug, Default)]
 pub struct Sizes {

@@ -1,6 +1,6 @@
 //! Skips pages outside the requested time range, if names allow it.
 //!
-//! The archives of a year fill about a hundred pages, of which a day needs one. Keys are listed in byte order, so keys of
+//! The archives of a year fill about a hundred pages; a day needs one of them. Keys are listed in byte order, so keys of
 //! the form `LEADyyyymmdd_hhmmss.db.zip` are in the order of their times. A listing can then leap over the keys that are
 //! too old and over those that are too new. Keys with another character than a digit behind the lead come after all
 //! times, and are listed.
