@@ -41,3 +41,6 @@ pub mod shutdown;
 pub mod sink;
 pub mod text;
 pub mod timestamp;
+
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,9 @@ use crossbeam_channel::unbounded;
 use super::state_file::{Mark, StateFile};
 use super::*;
 use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation, Tally};
-use crate::observe::captured::lines_of;
 use crate::shutdown::StopReason;
 use crate::sink::upcoming::Upcoming;
+use crate::tests::captured::lines_of;
 
 /// The current generation of the sink.
 const PRESENT: Generation = 3;
