@@ -87,6 +87,11 @@ impl Settings<'_> {
         Ok(T::ALL[place])
     }
 
+    /// Like [`Self::choice`], without the default.
+    pub fn choice_if_set<T: Choice>(&self, entry: &Entry) -> Result<Option<T>, Failure> {
+        self.set(entry).map(|_| self.choice(entry)).transpose()
+    }
+
     /// Returns whether a switch is on.
     pub fn is_on(&self, entry: &Entry) -> Result<bool, Failure> {
         self.set(entry).map_or(Ok(entry.default == "true"), switch)
