@@ -7,7 +7,7 @@
     benches/against_server.py FOLDER --verify
 
 The server is the one of the end-to-end tests (tests/e2e/server.py): ELASTICSEARCH_TEST_URL, or one that this script
-starts. Its indices are created anew before each load, with vectors indexed by HNSW. Each round tries every way once.
+starts. Its indices are created again before each load, with vectors indexed by HNSW. Each round tries every way once.
 The output has, for each way, the median and best rows per second from start to exit, the median ratio to the first way
 of the same round, the CPU time of the program, and the CPU time of the server until it is idle (only of a server that
 this script starts). Needs a release build of the program.

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,15 @@ use signal_hook::low_level;
 
 use crate::config::Mode;
 use crate::exit::{ExitCode, Failure};
+use crate::mutex::Mutex;
 use crate::pulse::Pulse;
 
 /// Time within which further signals count as the same request: `timeout` signals the program first and then its
 /// process group.
 const ONE_REQUEST: Duration = Duration::from_millis(50);
+
+/// Time after a signal after which a file that is still being read is named: its file server may be away.
+const LONG_READ: Duration = Duration::from_secs(2);
 
 /// Why a run stops before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +95,7 @@ impl Stop {
     pub fn request(&self, reason: StopReason) -> bool {
         let is_first = self.shared.reason.set(reason).is_ok();
         if is_first {
-            *self.shared.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.shared.open.lock() = None;
         }
         is_first
     }
@@ -245,6 +249,13 @@ impl Stop {
             let _ = stop.channel().recv();
             if stop.reason().is_some_and(|reason| reason.is_signal()) {
                 log::warn!("stopping: requests in flight are finished first; a second signal exits at once");
+                thread::sleep(LONG_READ);
+                if let Some((count, path)) = stop.pulse().being_read() {
+                    log::warn!(
+                        "still waiting for the disk or file server of {path:?} ({count} being read); a second signal \
+                         exits at once"
+                    );
+                }
             }
         };
         thread::Builder::new().name("stopping".into()).spawn(log)?;

@@ -30,7 +30,7 @@ pub fn percent_encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// Percent-encodes what is not ASCII. Servers do not agree how they read such bytes in a path.
+/// Percent-encodes non-ASCII characters: servers disagree on how to read them in a path.
 pub fn ascii_encoded(text: &str) -> Cow<'_, str> {
     utf8_percent_encode(text, &AsciiSet::EMPTY).into()
 }

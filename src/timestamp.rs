@@ -95,7 +95,7 @@ pub fn last_in_name(name: &str, range: Range<i64>) -> Option<i64> {
     name.windows(LENGTH).enumerate().rev().find_map(|(start, group)| {
         let touched = start.checked_sub(1).is_some_and(|before| is_digit(name.get(before)))
             || is_digit(name.get(start + LENGTH));
-        // Most groups are none of a time; the parser would take longer to find that out.
+        // Most groups are not times, and this check is faster than the parser.
         if touched || group.get(8) != Some(&b'_') {
             return None;
         }

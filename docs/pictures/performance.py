@@ -2,7 +2,7 @@
 """Draws docs/pictures/performance.svg from the measured numbers in performance.json.
 
     docs/pictures/performance.py
-    docs/pictures/performance.py --check    fails if the picture is not that of the numbers
+    docs/pictures/performance.py --check    fails if the picture does not match the numbers
 
 docs/performance.md says how each number was measured.
 """

@@ -4,9 +4,9 @@
     pip install --target target/pictures-python pyte
     cargo build --release && PYTHONPATH=target/pictures-python python3 docs/pictures/record.py
 
-The program, that of MEGASTREAM_INGEST or the newest build, loads made archives into a server that takes its time, on a
-pseudo-terminal of 100 columns. What it writes goes through a terminal emulator. Two of its screens are drawn as they
-were: one from the middle of the load, and the last one from its report on.
+The program, that of MEGASTREAM_INGEST or else the newest build, loads generated archives into a slow server, on a
+pseudo-terminal of 100 columns. A terminal emulator reads its output. Two screens are drawn: one from the middle of the
+load, and the last one, from the report on.
 """
 
 import fcntl
@@ -101,7 +101,7 @@ def lines(screen):
 
 
 def draw(screens):
-    """One picture of several screens, one below the other, each with what it shows above it."""
+    """One picture of several screens, one below the other, each with its title above it."""
     width = COLUMNS * CHARACTER + 32
     parts, y = [], 0
     for title, screen in screens:
@@ -113,7 +113,7 @@ def draw(screens):
             x = 16.0
             for text, colour, bold in line:
                 weight = ' font-weight="bold"' if bold else ""
-                # Columns are placed each by itself, whatever the font's width is.
+                # Each column is placed separately, whatever the width of the font.
                 for words in re.finditer(r"\S+( \S+)*", text):
                     parts.append(f'<text x="{x + words.start() * CHARACTER:.1f}" y="{46 + number * LINE}" '
                                  f'textLength="{len(words[0]) * CHARACTER:.1f}" fill="{BRIGHT if bold else colour}"{weight}>'

@@ -65,8 +65,8 @@ fn share(available: Option<u64>) -> u64 {
 /// Returns the memory available to this process, in bytes: the machine's memory, or the lowest limit of its control
 /// groups if that is less.
 ///
-/// A limit applies to all groups below it, so all ancestors are read. In a container the path may be the host's, of
-/// whose ancestors only the topmost exist. Source: Linux, "cgroup-v2" (memory.max) and "cgroup-v1/memory"
+/// A limit applies to all groups below it, so all ancestors are read. In a container the path may be the host's; then
+/// only its topmost ancestors exist. Source: Linux, "cgroup-v2" (memory.max) and "cgroup-v1/memory"
 /// (memory.limit_in_bytes).
 fn available(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| {

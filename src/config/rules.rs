@@ -93,7 +93,7 @@ pub(super) fn check_verify(settings: Settings<'_>) -> Result<(), Failure> {
         if given {
             return Err(Failure::usage(format!(
                 "--verify compares the index with all archives, once, and changes nothing (except with \
-                 --repair): {flag} does not go with it"
+                 --repair): remove {flag}"
             )));
         }
     }
@@ -118,12 +118,12 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         (cli.to.is_some(), "--to"),
         (cli.limit.is_some(), "--limit"),
         (cli.retry_failed, "--retry-failed"),
-        (!cli.paths.is_empty(), "paths of archives"),
+        (!cli.paths.is_empty(), "the paths of archives"),
     ] {
         if given {
             return Err(Failure::usage(format!(
-                "--replay sends the documents of one dead-letter file, once, and loads no archives: {flag} \
-                 does not go with it"
+                "--replay sends the documents of one dead-letter file, once, and loads no archives: remove \
+                 {flag}"
             )));
         }
     }

@@ -183,8 +183,7 @@ const AWS_CHAIN: &[&str] = &[
     "HOME",
 ];
 
-/// Variables of other programs: hosts reached without a proxy, and proxies that are mentioned where nothing else is
-/// set.
+/// Variables of other programs: hosts reached without a proxy, and proxies that messages mention if no other is set.
 const PROXIES: &[&str] = &[
     "NO_PROXY",
     "no_proxy",

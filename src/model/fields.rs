@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value as Json;
 
+use crate::mutex::Mutex;
 use crate::text::on_one_line;
 
 /// The choice made by `--exclude-field` and `--add-field`. It lives as long as the process.
@@ -67,7 +67,7 @@ impl Model {
     pub fn met_other(&self, name: &str) {
         const NAMED: usize = 10;
         if !self.was_met.load(Ordering::Relaxed) {
-            let mut others = self.others_met.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut others = self.others_met.lock();
             if others.len() < NAMED && !others.contains(name) {
                 others.insert(name.to_owned());
             }
@@ -79,7 +79,7 @@ impl Model {
         if self.was_met.load(Ordering::Relaxed) {
             return None;
         }
-        let others = self.others_met.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = self.others_met.lock();
         let names: Vec<String> = others.iter().map(|name| on_one_line(name, 60)).collect();
         let found = if names.is_empty() {
             "the rows have vectors of no further model".to_owned()

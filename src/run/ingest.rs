@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::config::{Archives, DryRun, Intake, Load, Mode, Output};
 use crate::exit::Failure;
 use crate::files;
 use crate::model::{Archive, Model, Selection};
+use crate::mutex::Mutex;
 use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::lines::Lines;
 use crate::pipeline::ledger::state_file::StateFile;

@@ -98,7 +98,7 @@ fn report(
     let mut code = exit_code(reports.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
     let mut summary = Summary::new(reports, stopped.as_ref(), code, archives, totals, requests, elapsed);
     let shows_table = logging.format == LogFormat::Text && log::log_enabled!(log::Level::Info);
-    // People only see the error if nothing was done, and nothing if the output has no reader any more.
+    // If nothing was done, people see only the error. If the output has no reader any more, they see nothing.
     if !(shows_table && (summary.is_empty() || stop.is_unread())) {
         log::info!(summary = summary.json(); "{}", summary.line());
     }
@@ -109,7 +109,7 @@ fn report(
         && let Err(error) = summary.write(output)
     {
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
-        summary.exit_code = code.number();
+        summary.exit_code = code;
         let message = format!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
         report_failure(logging, &Failure::new(code, message));
     }

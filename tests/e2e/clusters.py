@@ -295,7 +295,7 @@ class Moving(Case):
             process.send_signal(signal.SIGTERM)
             process.wait()
             log = (self.loader.folder / "log").read_text()
-            self.fail(f"what was waited for has not happened; end of its log:\n{log[-3000:]}")
+            self.fail(f"the expected event has not happened; end of the log:\n{log[-3000:]}")
 
 
 class Rollover(Moving):

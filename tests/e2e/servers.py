@@ -239,7 +239,7 @@ class Trial:
         loader.state_file.unlink()
         began = run.began
         run = loader.ingest(archives, "--create-indices")
-        self.check(run.code in (DONE, DONE_WITH_REJECTS), "a load anew", run)
+        self.check(run.code in (DONE, DONE_WITH_REJECTS), "a second load", run)
         for name in old:
             self.server.expect("DELETE", f"/posts/_doc/{urllib.parse.quote(name, safe='')}")
         # The index remembers the version of a plain delete, that of the document plus one, for a minute.

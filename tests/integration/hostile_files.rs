@@ -82,7 +82,7 @@ fn an_archive_that_cannot_be_looked_at_stays_pending_unless_it_is_done() {
     let env = TestEnv::with_archives(&[good()]);
     let behind = Archive::new("20251218_000100").with(post("behind", "x"));
     let link = env.path("archives").join(behind.name());
-    // No error that a missing file gives, whoever asks: as in a folder that may not be entered, or on a dead mount.
+    // Unlike a missing file, this gives an error even to root, as a folder that may not be entered or a dead mount does.
     symlink(format!("{}/x", "x".repeat(300)), &link).unwrap();
     for arguments in [&["--dry-run"][..], &[], &[], &["--verify"]] {
         let run = env.run(arguments).exits(1).says(&behind.name()).says("cannot be read for now");

@@ -136,7 +136,8 @@ fn a_server_that_breaks_every_connection_rejects_no_document() {
     assert_holds(&env.fake, &[archive()]);
 }
 
-/// Asserts that a server that hangs from such a request on gets no more time than the budget, or 10 s if that is less.
+/// Asserts that a server that hangs from such a request on gets no more time than the budget, or than 10 s if the budget
+/// is shorter.
 fn assert_hanging_is_bounded(hangs: fn(&Request) -> bool) {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail(hangs, 0, usize::MAX, Fault::Hang);

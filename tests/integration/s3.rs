@@ -208,7 +208,7 @@ fn an_empty_prefix_reports_what_else_is_there() {
         ("\"in/\"", "begins with a quote"),
         (" in/", "begins or ends with white space"),
         (&format!("s3://{BUCKET}/in/"), "only the part behind the bucket's name"),
-        ("elsewhere/", "the bucket has \"in/mega_jetstream_20251218_000000.db.zip\""),
+        ("elsewhere/", "the bucket has keys such as \"in/mega_jetstream_20251218_000000.db.zip\""),
     ] {
         let run = run(ingest(&env, &s3).var("S3_SQLITE_DB_PREFIX", prefix), &s3).exits(0);
         run.says(&format!("s3://{BUCKET}/{prefix}")).says(instead).counts(&[("archives.discovered", 0)]);

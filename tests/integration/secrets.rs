@@ -39,7 +39,7 @@ const ALL: [&str; 10] = [
     PASSWORD,
 ];
 
-/// The highest log level, also for single libraries: a filter of a whole library must not be overridden by that.
+/// The highest log level, also for parts of libraries. It must not override what the program allows the libraries to log.
 const LOUDEST: &str = "trace,ureq=trace,ureq::run=trace,ureq::pool=trace,ureq::tls=trace,ureq_proto=trace,\
     ureq_proto::client=trace,ureq_proto::client::sendrequest=trace,ureq_proto::util=trace,rustls=trace,\
     rustls::client=trace,rustls::conn=trace,s3=trace,s3::signing=trace,quick_xml=trace,megastream_ingest=trace";

@@ -1,4 +1,4 @@
-//! Documents and messages are written plainly: no sentence is inverted.
+//! Documents, messages and comments are written plainly: no sentence is inverted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ const INVERTED_OPENINGS: &[&str] = &[
     "what stands behind ",
     "what was sent ",
     "nothing says who ",
+    "signed are ",
+    "what has no ",
+    "beside it lies",
 ];
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
@@ -77,6 +80,15 @@ fn literals(source: &str) -> Vec<String> {
     found
 }
 
+/// The comments of a source file as text; code between two comments separates their paragraphs.
+fn comments(source: &str) -> String {
+    let words = |line: &str| {
+        line.trim_start().strip_prefix("//").map(|text| text.trim_start_matches(['/', '!']).trim().to_owned())
+    };
+    let paragraphs: Vec<String> = source.lines().map(|line| words(line).unwrap_or_default()).collect();
+    paragraphs.join("\n")
+}
+
 #[test]
 fn documents_have_no_inverted_sentences() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -107,6 +119,14 @@ fn messages_have_no_inverted_sentences() {
 }
 
 #[test]
+fn comments_have_no_inverted_sentences() {
+    for path in ["src", "tests", "benches", "examples"].into_iter().flat_map(|folder| files(folder, "rs")) {
+        let found = inverted_sentences(&comments(&fs::read_to_string(&path).unwrap()));
+        assert!(found.is_empty(), "{}: {found:?}", path.display());
+    }
+}
+
+#[test]
 fn inverted_sentences_are_found_wherever_they_begin() {
     assert_eq!(
         inverted_sentences("Fine so far. Of what is\nlisted, little stays."),
@@ -118,4 +138,8 @@ fn inverted_sentences_are_found_wherever_they_begin() {
         ["What a reply means that is no success"]
     );
     assert!(inverted_sentences("Files are read. They are what is kept.").is_empty());
+    assert_eq!(
+        inverted_sentences(&comments("/// One thing. Told is\n/// little.\nlet x = 1; // Read are")),
+        ["Told is little"]
+    );
 }

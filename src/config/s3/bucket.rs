@@ -81,7 +81,7 @@ impl BucketName {
         match self {
             BucketName::AccessPoint(_) if addressing == Addressing::Path => {
                 return wrong(
-                    "an access point is part of the host's name: --s3-addressing path does not go with it"
+                    "an access point is part of the host's name: set --s3-addressing (S3_ADDRESSING) to auto"
                         .to_owned(),
                 );
             }

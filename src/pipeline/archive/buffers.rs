@@ -101,7 +101,7 @@ impl Default for ArchiveBuffers {
 /// Refuses a bare database with a log beside it, which holds changes that are not in the database. The log's name begins
 /// with the archive's name, with or without `.zip`. If the archive is a link, SQLite writes the log beside the real file.
 fn check_beside(path: &Path) -> Result<(), ArchiveError> {
-    // A set, since most archives are no links.
+    // A set, since most archives are not links.
     let mut databases = BTreeSet::from([path.to_owned(), files::real_path(path)]);
     let zips = databases.iter().filter(|path| path.extension().is_some_and(|extension| extension == "zip"));
     let without_zip: Vec<_> = zips.map(|path| path.with_extension("")).collect();
@@ -111,7 +111,7 @@ fn check_beside(path: &Path) -> Result<(), ArchiveError> {
             let log = files::beside(&database, suffix);
             if fs::metadata(&log).is_ok_and(|log| log.is_file() && log.len() > 0) {
                 let name = log.file_name().unwrap_or_default().to_string_lossy();
-                return Err(zip::changes_beside("beside it lies", &name));
+                return Err(zip::changes_beside("there is also", &name));
             }
         }
     }

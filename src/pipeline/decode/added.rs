@@ -20,7 +20,7 @@ const MAX_LANGS: usize = 3;
 /// and an index refuses a post with too many (`index.mapping.nested_objects.limit`, 10,000 by default).
 const MAX_IMAGES: usize = 100;
 
-/// The largest size and side of an image or video: what a field of the type `integer` accepts. None is as large.
+/// The largest size and side of an image or video: what a field of the type `integer` accepts. No real one is as large.
 const MAX_NUMBER: u64 = i32::MAX as u64;
 
 /// The reader for one name of `--add-field`.

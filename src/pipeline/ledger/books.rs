@@ -4,19 +4,21 @@
 //! that every archive is in exactly one state: not taken, under way, or done. No look takes an archive twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::state_file::StateFile;
 use crate::model::{Archive, UnderWay};
+use crate::mutex::Mutex;
 
 /// The books, shared by the looks and the ledger.
 pub struct Books {
     state: Mutex<Open>,
     /// Carries a message whenever the last archive under way is done.
     settled: (Sender<()>, Receiver<()>),
-    /// How often an archive is repeated at most because the indices behind the names have changed. None: no limit.
+    /// Maximum number of times that an archive is repeated because the indices behind the names have changed. None: no
+    /// limit.
     most_rounds: Option<u32>,
 }
 
@@ -42,7 +44,7 @@ impl Books {
 
     /// Locks the books.
     pub fn open(&self) -> MutexGuard<'_, Open> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Returns a channel that carries a message whenever the last archive under way is done.
@@ -63,7 +65,7 @@ impl Books {
 
     /// Returns the state file, at the end of a run.
     pub fn into_state(self) -> StateFile {
-        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).state
+        self.state.into_inner().state
     }
 }
 

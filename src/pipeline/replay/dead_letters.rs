@@ -15,11 +15,12 @@ use crate::files;
 use crate::model::{ActionKind, DeadLetter, MAX_ID_BYTES, Names, Version};
 use crate::timestamp::parse_rfc3339_millis;
 
-/// The longest line that is read, in bytes without its end. Documents have at most about 100 KB, so this program writes
-/// no longer lines.
+/// The longest line that is read, in bytes without its end. Documents have at most about 100 KB, so this program never
+/// writes a longer one.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
 
-/// Rejects a file if its first lines, this many, hold no dead letter. A crash damages only a line or two.
+/// Number of lines at the beginning of a file that are checked. If none of them is a dead letter, the file is rejected. A
+/// crash damages only a line or two.
 const FIRST_LINES: usize = 10;
 
 /// A line that is not blank.

@@ -48,7 +48,7 @@ impl NoAnswer {
         Self::refused(name, format!("unexpected answer to {question}: {}", reply.reason()))
     }
 
-    /// Creates the error for a reply that comes from something else than Elasticsearch.
+    /// Creates the error for a reply that comes from something other than Elasticsearch.
     pub(super) fn not_elasticsearchs(question: &str, reply: &Reply) -> Self {
         let text =
             format!("the answer to {question} is not Elasticsearch's ({}): {URL_ADVICE}", reply.reason());

@@ -86,7 +86,7 @@ impl LoadSettings {
             let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
             if is_tuned(&now) {
                 log::warn!(
-                    "--bulk-load-settings: another process has tuned {index} and will put its settings back; if none \
+                    "--bulk-load-settings: another process has tuned {index} and will restore its settings; if none \
                      is running, one was killed: start it again with the state file that it had"
                 );
             } else {
@@ -193,7 +193,7 @@ impl LoadSettings {
         let end = Instant::now() + RESTORE_LIMIT;
         // A stop of the run does not stop this, and the last attempt has the full time of its requests.
         let never = Stop::new();
-        let server = "putting the index settings back: Elasticsearch";
+        let server = "restoring the index settings: Elasticsearch";
         let budget = Some(RESTORE_LIMIT.saturating_sub(2 * CALL_LIMIT));
         let retries = Retries::new(&never, Policy { server, ..policy(budget) });
         if let Err(unanswered) = retry(&retries, |_| self.restore_until(Some(end))) {

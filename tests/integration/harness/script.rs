@@ -70,7 +70,7 @@ impl Fault {
         Self::Reply(Reply::error(status, kind, "scripted"))
     }
 
-    /// A page of something else than Elasticsearch.
+    /// A page of something other than Elasticsearch.
     pub(crate) fn page(status: u16) -> Self {
         Self::Reply(Reply { status, headers: vec![], body: b"<html>scripted</html>".to_vec() })
     }

@@ -81,7 +81,7 @@ pub(super) fn parse_document(body: &[u8]) -> Option<Credentials> {
 ///
 /// # Errors
 ///
-/// Says why it holds no credentials, as far as the document does.
+/// Says why it holds no credentials, if the document does.
 pub(super) fn read_document(body: &[u8]) -> Result<Credentials, StepError> {
     parse_document(body).ok_or_else(|| {
         StepError::Unavailable(match refusal(body) {

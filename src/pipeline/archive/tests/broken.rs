@@ -19,10 +19,7 @@ fn a_bare_database_with_a_log_beside_it_is_broken() {
         fs::write(&log, "").unwrap();
         assert!(ArchiveBuffers::new().read_within(&path, u64::MAX).is_ok(), "an empty {name}");
         fs::write(&log, "x").unwrap();
-        assert_broken(
-            ArchiveBuffers::new().read_within(&path, u64::MAX),
-            &format!("beside it lies {name:?}"),
-        );
+        assert_broken(ArchiveBuffers::new().read_within(&path, u64::MAX), &format!("there is also {name:?}"));
         fs::remove_file(log).unwrap();
     }
     // Not a log of this archive: the log of a zipped database would be in the zip.
@@ -43,7 +40,7 @@ fn a_link_to_a_database_with_a_log_beside_it_is_broken() {
     fs::write(folder.path().join("live/a-journal"), "x").unwrap();
     assert!(ArchiveBuffers::new().read_within(&path, u64::MAX).is_ok());
     fs::write(&log, "x").unwrap();
-    assert_broken(ArchiveBuffers::new().read_within(&path, u64::MAX), "beside it lies \"a.db-wal\"");
+    assert_broken(ArchiveBuffers::new().read_within(&path, u64::MAX), "there is also \"a.db-wal\"");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn of_two_tables_the_one_with_rows_is_read() {
     let older = "CREATE TABLE posts (at_uri, did, raw_post, inferences);";
     let row = "INSERT INTO posts VALUES ('a', 'b', 'c', 'd')";
     assert_eq!(ids(&open_sql(&format!("{enriched} {older} {row}")).unwrap()).unwrap(), [1]);
-    // What has no rows, or is no table of posts, is not read in place of an empty one.
+    // A table without rows, or one that is not a table of posts, is not read in place of an empty one.
     for other in [older, "CREATE TABLE posts (x)", "CREATE VIEW posts AS SELECT 1"] {
         assert!(ids(&open_sql(&format!("{enriched} {other}")).unwrap()).unwrap().is_empty(), "{other}");
     }

@@ -352,8 +352,8 @@ fn a_torn_file_that_is_no_mount_point_is_refused_even_with_a_copy_beside_it() {
     assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage);
 }
 
-/// Runs a test of this module again, with the file at `path` as a mount point. False, with a word, where nobody may
-/// mount.
+/// Runs a test of this module again, with the file at `path` as a mount point. Prints a message and returns false if
+/// mounting is not allowed.
 fn passes_with_mount(test: &str, path: &Path) -> bool {
     let in_namespace = |script: &str| {
         let mut command = std::process::Command::new("unshare");

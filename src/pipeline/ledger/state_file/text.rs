@@ -67,7 +67,7 @@ impl Text {
         place
     }
 
-    /// Replaces the text of an entry. Returns which entries move by that, and the entry's new place.
+    /// Replaces the text of an entry. Returns which entries move as a result, and the entry's new place.
     pub(super) fn replace(&mut self, place: Place, entry: &[u8]) -> Moved {
         let Some(start) = place.at.checked_sub(self.body).and_then(|start| usize::try_from(start).ok())
         else {

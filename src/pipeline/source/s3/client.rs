@@ -1,8 +1,8 @@
 //! Sends signed GET requests to one bucket. No other method is implemented, so nothing can be written to it.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ureq::http::Response;
@@ -17,6 +17,7 @@ use crate::auth::aws::{Credentials, Provider};
 use crate::config::s3::S3;
 use crate::exit::Failure;
 use crate::http::{self, TransportError};
+use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 
 mod answer;
@@ -59,8 +60,10 @@ struct Shared {
     agent: Agent,
     settings: S3,
     /// The known place of the bucket.
-    place: RwLock<Arc<Place>>,
+    place: Mutex<Arc<Place>>,
     requester_pays: AtomicBool,
+    /// Whether a reply has arrived, so that a proxy lets requests pass.
+    was_reached: AtomicBool,
     /// The credentials; None if requests are not signed.
     credentials: Option<Provider>,
 }
@@ -76,9 +79,10 @@ impl Client {
         let provider = || Provider::new(settings.credentials.clone(), agent.clone());
         let shared = Shared {
             credentials: (!settings.anonymous).then(provider),
-            place: RwLock::new(Arc::new(Place::of(settings, &settings.region.name))),
+            place: Mutex::new(Arc::new(Place::of(settings, &settings.region.name))),
             // An anonymous client cannot pay.
             requester_pays: AtomicBool::new(settings.requester_pays && !settings.anonymous),
+            was_reached: AtomicBool::new(false),
             settings: settings.clone(),
             agent,
         };
@@ -182,11 +186,11 @@ impl Shared {
     }
 
     fn place(&self) -> Arc<Place> {
-        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.place.lock().clone()
     }
 
     fn move_to(&self, there: Place) {
-        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.place.lock();
         if **place != there {
             let was = match self.settings.region.setting {
                 "" => "AWS_REGION is not set".to_owned(),
@@ -219,8 +223,8 @@ impl Shared {
             Err(again) if again.may_be_a_header || matches!(again.error, GetError::Unavailable { .. }) => {
                 return Err(refusal);
             }
-            // In a bucket whose readers pay, this is the answer to every request without the header. So the first refusal
-            // may be about this object alone, such as one with a key of its owner.
+            // In a requester-pays bucket, every request without the header gets this answer. So the first refusal may be
+            // about this object alone, such as one that is encrypted with its owner's key.
             Err(Refusal { error: GetError::Denied(why) | GetError::Credentials(why), .. }) => {
                 if let GetError::Other(first) = refusal.error {
                     why.push_str(&format!("; with x-amz-request-payer: {first}"));
@@ -250,10 +254,15 @@ impl Shared {
         pays: bool,
     ) -> Result<Response<Body>, Refusal> {
         let request = wanted.at(place, credentials, pays)?;
-        let mut response = self
-            .agent
-            .run(request)
-            .map_err(|error| hints::of_transport(&self.settings, place, TransportError::from(error)))?;
+        let mut response = match self.agent.run(request).map_err(TransportError::from) {
+            Ok(response) => response,
+            // A proxy that has let requests pass may do so again.
+            Err(error @ TransportError::RefusedByProxy(_)) if self.was_reached.load(Ordering::Relaxed) => {
+                return Err(GetError::unavailable(format!("{}: {error}", place.host())).into());
+            }
+            Err(error) => return Err(hints::of_transport(&self.settings, place, error).into()),
+        };
+        self.was_reached.store(true, Ordering::Relaxed);
         if response.status().is_success() {
             return Ok(response);
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Bulk;
 use super::attempt::{Attempt, FailedRequest, read};
-use super::settling::INTERRUPTIONS_BEFORE_DIVIDING;
+use super::sizes::INTERRUPTIONS_BEFORE_DIVIDING;
 use crate::model::Action;
 use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;

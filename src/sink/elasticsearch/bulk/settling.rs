@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::lines::{BodyLines, halves};
 use super::look_up::Tombstones;
 use super::refused::{Refused, RefusedPart, refuses_everything};
+use super::sizes::INTERRUPTIONS_BEFORE_DIVIDING;
 use super::{Attempt, Bulk};
 use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
@@ -21,10 +22,6 @@ use crate::sink::upcoming::LookedUp;
 /// Size in bytes above which a broken connection may mean "request too large". Common limits are far above (nginx: 1
 /// MiB by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
 const MAY_BE_TOO_LARGE: usize = 64 << 10;
-
-/// Broken connections in a row, while the server answers other requests, after which a request of several actions is
-/// sent in halves. It may be too large.
-pub(super) const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
 
 /// Broken connections in a row after which a request of one action counts as refused. They take some seconds, so they
 /// are hardly a coincidence.
@@ -113,7 +110,7 @@ impl<'s, 'r> Settling<'s, 'r> {
     /// Sends a part until each line has an outcome, or until the part must be divided: then returns its halves.
     fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
         let mut patience = self.bulk.retries.patience();
-        // What look-ups meet must not count against the size of the bulk request, nor the other way round.
+        // Failures of look-ups must not count against the size of the bulk request, nor the reverse.
         let mut look_up_patience = self.bulk.retries.patience();
         let mut looked_up = self.looked_up;
         while !part.is_empty() {

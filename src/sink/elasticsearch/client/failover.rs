@@ -44,7 +44,7 @@ impl Client {
             Self {
                 nodes: Arc::new(Nodes::new(vec![url.to_owned()])),
                 base_url: url.into(),
-                // What only one node says is not an answer to the run.
+                // What happens at a single node does not count for the run.
                 pages: Arc::default(),
                 outages: Arc::default(),
                 ..self.within(PROBE)

@@ -61,7 +61,7 @@ pub(super) fn remove(path: &Path) -> Result<(), Failure> {
     let removed = files::if_exists(fs::remove_file(path).and_then(|()| files::sync_folder(path)));
     removed.map(drop).map_err(|error| {
         Failure::run(format!(
-            "the index settings are back, but {} cannot be removed: {error}; remove it",
+            "the index settings are restored, but {} cannot be removed: {error}; remove it",
             path.display()
         ))
     })

@@ -1,4 +1,4 @@
-//! Tries a name of which the server shows nothing by a look-up by id, which needs only the right to read.
+//! Looks up an id through a name about which the server shows nothing. That needs only the right to read.
 
 use serde_json::{Value, json};
 

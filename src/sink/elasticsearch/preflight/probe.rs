@@ -27,7 +27,7 @@ use crate::text::percent_encoded;
 
 mod place;
 
-/// Returns the author of the nth document, whom nobody else is.
+/// Returns the author of the nth document. No real account has this DID.
 fn author(nth: usize) -> String {
     format!("did:plc:megastream_ingest-check-{nth}")
 }
@@ -53,7 +53,7 @@ pub(super) struct Probe<'p> {
 
 impl Probe<'_> {
     /// Sends a document, and judges the answer. If pipelines `may_move` it, sends others, too, and judges where they would
-    /// be. Without a check the answers show nothing.
+    /// be. Returns no check if the answers show nothing.
     pub(super) fn offer(&self, may_move: bool) -> Vec<Check> {
         let Target { name, .. } = self.target;
         let Some(first) = self.ask(0, VectorEncoding::Array) else { return Vec::new() };

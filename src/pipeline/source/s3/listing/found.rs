@@ -214,7 +214,7 @@ pub(super) fn nothing(
         ([], _) if settings.prefix.is_empty() => "the bucket is empty".to_owned(),
         ([], elsewhere) => match elsewhere() {
             Some(keys) if keys.is_empty() => "the bucket is empty".to_owned(),
-            Some(keys) => format!("nothing is there, but the bucket has {} and other keys", named(&keys)),
+            Some(keys) => format!("nothing is there, but the bucket has keys such as {}", named(&keys)),
             None => "nothing is there".to_owned(),
         },
         (seen, _) => format!("there are other keys, such as {}", named(seen)),
