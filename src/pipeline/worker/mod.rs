@@ -116,7 +116,9 @@ impl Workers<'_> {
         let Work { archive, content } = work;
         // A file that has changed since it was found is read as it is, unless it is left for a later look.
         let archive = match content {
-            Content::AtPath if self.unchanged.is_none() => as_it_is_now(archive),
+            Content::AtPath if self.unchanged.is_none() => {
+                self.reading(&archive.clone(), || as_it_is_now(archive))
+            }
             _ => archive,
         };
         let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
@@ -164,17 +166,16 @@ impl Workers<'_> {
         archive: &Arc<Archive>,
         buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
-        let pulse = self.stop.pulse();
-        let declared = pulse.while_reading(&archive.path, || bytes_declared(&archive.path));
-        let mut needed = self.unless_changed(archive, declared)?;
+        let mut needed =
+            self.reading(archive, || self.unless_changed(archive, bytes_declared(&archive.path)))?;
         // The memory needed after unzipping, in bytes, if it turns out to be more than usual.
         let mut beside = 0;
         let total = self.admission.rooms().total();
         loop {
             let mut room = self.admission.admit(needed, self.stop)?;
-            let read =
-                pulse.while_reading(&archive.path, || buffers.read_within(&archive.path, room.bytes()));
-            let image = self.unless_changed(archive, read)?;
+            let image = self.reading(archive, || {
+                self.unless_changed(archive, buffers.read_within(&archive.path, room.bytes()))
+            })?;
             // The file is no longer in memory, and the size of the database is known now.
             room.shrink_to(beside.max(bytes_to_read(0, image.len() as u64)));
             match self.scan(archive, image, room) {
@@ -238,6 +239,11 @@ impl Workers<'_> {
         let seconds = archive_seconds(archive, &database)?;
         let shared = Shared::new(archive.clone(), image, &database, seconds, room)?;
         Ok((shared, database))
+    }
+
+    /// Calls a function that waits for the disk or file server of an archive.
+    fn reading<T>(&self, archive: &Archive, read: impl FnOnce() -> T) -> T {
+        self.stop.pulse().while_reading(&archive.path, read)
     }
 
     /// Returns the result of reading, unless the file has changed since it was found. A changed file may have been
