@@ -30,6 +30,7 @@ pub mod exit;
 pub mod files;
 pub mod http;
 pub mod model;
+pub mod mutex;
 pub mod observe;
 pub mod pipeline;
 pub mod pulse;
@@ -40,3 +41,6 @@ pub mod shutdown;
 pub mod sink;
 pub mod text;
 pub mod timestamp;
+
+#[cfg(test)]
+mod tests;

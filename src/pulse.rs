@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
+
+use crate::mutex::Mutex;
 
 /// Time without a heartbeat after which a working thread counts as stuck. A request takes at most 100 s per node, a page
 /// of a listing less, and a disk that needs longer than this for a few writes is broken.
@@ -76,7 +77,7 @@ fn longest_silence() -> Duration {
 impl Pulse {
     /// Watches this thread until the returned guard is dropped.
     pub fn watch(&self, stage: Stage) -> Watch<'_> {
-        self.threads().insert(thread::current().id(), Watched { stage, since: Some(Instant::now()) });
+        self.threads.lock().insert(thread::current().id(), Watched { stage, since: Some(Instant::now()) });
         Watch { pulse: self }
     }
 
@@ -92,14 +93,14 @@ impl Pulse {
     }
 
     fn note(&self, since: Option<Instant>) {
-        if let Some(thread) = self.threads().get_mut(&thread::current().id()) {
+        if let Some(thread) = self.threads.lock().get_mut(&thread::current().id()) {
             thread.since = since;
         }
     }
 
     /// Returns the longest silence of a stage's threads if it exceeds the limit.
     pub fn stuck(&self, stage: Stage, now: Instant) -> Option<Duration> {
-        let threads = self.threads();
+        let threads = self.threads.lock();
         let of_stage =
             threads.values().filter(|thread| thread.stage == stage).filter_map(|thread| thread.since);
         let silence = of_stage.map(|since| now.saturating_duration_since(since)).max()?;
@@ -114,20 +115,16 @@ impl Pulse {
     /// Records that this thread reads a file, while it does. The read cannot be cancelled if its file server is away.
     pub fn while_reading<T>(&self, path: &Path, read: impl FnOnce() -> T) -> T {
         let id = thread::current().id();
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner).insert(id, path.to_owned());
+        self.reads.lock().insert(id, path.to_owned());
         let done = read();
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.reads.lock().remove(&id);
         done
     }
 
     /// Returns the number of files being read, and one of them.
     pub fn being_read(&self) -> Option<(usize, PathBuf)> {
-        let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = self.reads.lock();
         Some((reads.len(), reads.values().min()?.clone()))
-    }
-
-    fn threads(&self) -> MutexGuard<'_, HashMap<ThreadId, Watched>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,7 +137,7 @@ pub struct Watch<'p> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.pulse.threads().remove(&thread::current().id());
+        self.pulse.threads.lock().remove(&thread::current().id());
     }
 }
 

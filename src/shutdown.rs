@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use signal_hook::low_level;
 
 use crate::config::Mode;
 use crate::exit::{ExitCode, Failure};
+use crate::mutex::Mutex;
 use crate::pulse::Pulse;
 
 /// Time within which further signals count as the same request: `timeout` signals the program first and then its
@@ -94,7 +95,7 @@ impl Stop {
     pub fn request(&self, reason: StopReason) -> bool {
         let is_first = self.shared.reason.set(reason).is_ok();
         if is_first {
-            *self.shared.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.shared.open.lock() = None;
         }
         is_first
     }

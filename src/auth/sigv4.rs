@@ -4,65 +4,46 @@
 //! requests with other clients". Serverless requires `x-amz-content-sha256`, and allows no signed length. The signature
 //! covers only parts that no proxy changes: host, time, hash of the body, token.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use s3::signing::uri_encode;
 use time::OffsetDateTime;
-use ureq::http::header::{AUTHORIZATION, HOST};
-use ureq::http::{HeaderMap, HeaderValue, Uri};
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{HeaderMap, Uri};
+use url::Url;
 
 use super::AuthSettings;
-use crate::auth::aws::signature::{Scope, Signature, hash, sensitive, time_of};
+use crate::auth::aws::signature::{self, Scope};
 use crate::auth::aws::{CredentialError, Credentials, Provider};
+use crate::cli::choices::AwsService;
 use crate::exit::Failure;
-use crate::http::url::default_port;
 use crate::http::{self, HttpSettings, TransportError};
+use crate::mutex::Mutex;
 use crate::secret::Secret;
 
 /// Connect time-out for services that provide credentials.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Service names in signatures: OpenSearch Service and OpenSearch Serverless.
-const SERVICES: [&str; 2] = ["es", "aoss"];
-
 /// Signs requests with credentials from the AWS sources.
 pub struct Signer {
     region: String,
-    service: String,
+    service: AwsService,
     provider: Provider,
     /// All credentials used so far. They have to be masked.
     known: Mutex<Vec<Secret>>,
 }
 
-struct Request<'r> {
-    method: &'r str,
-    /// Path as it is sent.
-    path: &'r str,
-    /// Query as it is sent, without `?`.
-    query: &'r str,
-    /// Headers with lower-case names, sorted by name.
-    headers: &'r [(&'r str, &'r str)],
-    /// SHA-256 of the body, in hexadecimal digits.
-    body: &'r str,
-}
-
 impl Signer {
     /// Creates a signer for an AWS service.
-    pub(super) fn new(service: &str, given: &AuthSettings<'_>) -> Result<Self, Failure> {
-        if !SERVICES.contains(&service) {
-            return Err(Failure::usage(format!(
-                "--aws-sigv4 (ELASTICSEARCH_AWS_SIGV4) is {service:?}: it takes es (Amazon OpenSearch Service) or aoss \
-                 (OpenSearch Serverless)"
-            )));
-        }
+    pub(super) fn new(service: AwsService, given: &AuthSettings<'_>) -> Result<Self, Failure> {
         let of_host = given.urls.iter().find_map(|url| region_of_host(url));
         let (region, sources) = (given.aws)(of_host.as_deref())?;
         // Only the proxy setting applies to the services that provide credentials; the other connection settings are
         // for Elasticsearch.
         let agent = http::agent(&HttpSettings::new(given.proxies, CONNECT_LIMIT))?;
         let provider = Provider::new(sources, agent);
-        Ok(Self { region, service: service.to_owned(), provider, known: Mutex::default() })
+        Ok(Self { region, service, provider, known: Mutex::default() })
     }
 
     /// Adds the headers of a signature to a request: its method, URL and body.
@@ -82,26 +63,16 @@ impl Signer {
         (method, uri, body): (&str, &Uri, &[u8]),
         headers: &mut HeaderMap,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        let (host, hash, time) = (host_of(uri), hash(body), time_of(OffsetDateTime::now_utc())?);
-        let token = credentials.session_token.as_ref().map(|token| token.expose());
-        let mut signed =
-            vec![("host", host.as_str()), ("x-amz-content-sha256", &hash), ("x-amz-date", &time)];
-        signed.extend(token.map(|token| ("x-amz-security-token", token)));
-        let query = uri.query().unwrap_or_default();
-        let request = Request { method, path: uri.path(), query, headers: &signed, body: &hash };
-        let value = authorization(&request, credentials, self.scope(), &time);
-        headers.insert(HOST, HeaderValue::try_from(&host)?);
-        headers.insert("x-amz-date", HeaderValue::try_from(&time)?);
-        headers.insert("x-amz-content-sha256", HeaderValue::try_from(&hash)?);
-        if let Some(token) = token {
-            headers.insert("x-amz-security-token", sensitive(token)?);
-        }
-        headers.insert(AUTHORIZATION, sensitive(&value)?);
+        let url = encoded_again(Url::parse(&uri.to_string())?, uri.path());
+        let mut signed = HeaderMap::new();
+        let now = OffsetDateTime::now_utc();
+        signature::sign((method, &url, body), &mut signed, credentials, self.scope(), now)?;
+        headers.extend(signed);
         Ok(())
     }
 
     fn scope(&self) -> Scope<'_> {
-        Scope { region: &self.region, service: &self.service }
+        Scope { region: &self.region, service: self.service.name() }
     }
 
     fn credentials(&self) -> Result<Arc<Credentials>, TransportError> {
@@ -109,7 +80,7 @@ impl Signer {
             CredentialError::Unavailable(why) => TransportError::Connect(why),
             CredentialError::Refused(why) => TransportError::Refused(why),
         })?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         for secret in
             [Some(&credentials.secret_key), credentials.session_token.as_ref()].into_iter().flatten()
         {
@@ -156,13 +127,13 @@ impl Signer {
     }
 
     pub(super) fn secrets(&self) -> Vec<Secret> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.lock().clone()
     }
 }
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Signer({} {})", self.service, self.region)
+        write!(f, "Signer({} {})", self.service.name(), self.region)
     }
 }
 
@@ -178,39 +149,10 @@ fn region_of_host(url: &str) -> Option<String> {
     region.contains('-').then(|| region.to_owned())
 }
 
-/// Returns the host as it is sent: without the scheme's default port.
-fn host_of(uri: &Uri) -> String {
-    let host = uri.host().unwrap_or_default();
-    match uri.port_u16().filter(|port| *port != default_port(uri)) {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
-fn authorization(request: &Request<'_>, credentials: &Credentials, scope: Scope<'_>, time: &str) -> String {
-    let names: Vec<_> = request.headers.iter().map(|(name, _)| *name).collect();
-    let names = names.join(";");
-    let lines: String =
-        request.headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-    // Unlike for S3, the canonical request encodes the path once more than it is sent.
-    let path = if request.path.is_empty() { "/".to_owned() } else { uri_encode(request.path, false) };
-    let Request { method, query, body, .. } = request;
-    let canonical = format!("{method}\n{path}\n{}\n{lines}\n{names}\n{body}", canonical_query(query));
-    let Signature { scope, signature } = Signature::of(&canonical, credentials, scope, time);
-    format!(
-        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
-        credentials.access_key
-    )
-}
-
-/// Builds the canonical query: encodes names and values strictly, and sorts them in their encoded form.
-fn canonical_query(query: &str) -> String {
-    let pairs = url::form_urlencoded::parse(query.as_bytes());
-    let mut pairs: Vec<_> =
-        pairs.map(|(name, value)| (uri_encode(&name, true), uri_encode(&value, true))).collect();
-    pairs.sort();
-    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    pairs.join("&")
+/// Returns a URL whose path is encoded once more than it is sent. Other services than S3 sign that.
+fn encoded_again(mut url: Url, sent: &str) -> Url {
+    url.set_path(&uri_encode(sent, false));
+    url
 }
 
 #[cfg(test)]

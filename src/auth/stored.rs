@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::AuthSettings;
 use crate::exit::Failure;
 use crate::files;
+use crate::mutex::Mutex;
 use crate::secret::Secret;
 
 /// Limit on the length of a secret, in bytes.
@@ -72,12 +73,12 @@ impl StoredSecret {
     }
 
     pub(super) fn current(&self) -> Secret {
-        self.known().last().cloned().unwrap_or_else(|| Secret::new(""))
+        self.known.lock().last().cloned().unwrap_or_else(|| Secret::new(""))
     }
 
     /// Returns all values so far, the current one last.
     pub(super) fn all(&self) -> Vec<Secret> {
-        self.known().clone()
+        self.known.lock().clone()
     }
 
     /// Reads the file again, and uses its new content if that is valid.
@@ -95,17 +96,13 @@ impl StoredSecret {
             log::warn!("{} no longer has a usable secret", self.setting());
             return;
         }
-        let (secret, mut known) = (Secret::new(text), self.known());
+        let (secret, mut known) = (Secret::new(text), self.known.lock());
         if known.last() == Some(&secret) {
             return;
         }
         log::info!("{} has changed: its new content is used", self.setting());
         known.retain(|former| *former != secret);
         known.push(secret);
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Vec<Secret>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,6 +6,7 @@ use super::Auth;
 use super::aws::CredentialSources;
 use super::sigv4::Signer;
 use super::stored::StoredSecret;
+use crate::cli::choices::AwsService;
 use crate::exit::Failure;
 use crate::http::proxy::Proxies;
 use crate::http::url::UserInfo;
@@ -22,7 +23,7 @@ pub struct AuthSettings<'g> {
     /// User and password in the URL.
     pub user_info: Option<UserInfo>,
     /// Value of `--aws-sigv4`, else of its variable.
-    pub aws_sigv4: Option<String>,
+    pub aws_sigv4: Option<AwsService>,
     /// Whether `--no-auth` is set.
     pub no_auth: bool,
     /// Base URLs of the server.
@@ -133,7 +134,7 @@ fn bearer(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
 }
 
 fn sigv4(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
-    let Some(service) = &given.aws_sigv4 else { return Ok(None) };
+    let Some(service) = given.aws_sigv4 else { return Ok(None) };
     Signer::new(service, given).map(|signer| Some(Auth::SigV4(Arc::new(signer))))
 }
 

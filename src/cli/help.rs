@@ -2,9 +2,24 @@
 
 use super::entries::{GROUPS, paths};
 use super::entry::Entry;
-use super::texts::{EXAMPLES, PURPOSE};
 use crate::exit::EXIT_CODES;
 use crate::text::{plain, wrap};
+
+/// What the program does.
+pub const PURPOSE: &str = "Reads Megastream archives (zipped SQLite databases of Bluesky posts) from a folder or an S3 bucket and writes \
+     them to Elasticsearch: posts into `posts`, deletions into `post_tombstones`. Archives are never changed.";
+
+/// Example command lines, and what each does.
+pub const EXAMPLES: &[(&str, &str)] = &[
+    ("megastream_ingest --dry-run /data/megastream", "read everything, write nothing, need no server"),
+    ("megastream_ingest --check /data/megastream", "check whether a load would work"),
+    ("megastream_ingest --create-indices /data/megastream", "load a folder"),
+    ("megastream_ingest --source s3 --mode spool", "load a bucket, and then new archives in it"),
+    (
+        "megastream_ingest --replay .dead_letters.ndjson",
+        "send rejected rows again, once the cause is corrected",
+    ),
+];
 
 /// Column at which explanations start.
 const COLUMN: usize = 30;

@@ -2,19 +2,15 @@
 //!
 //! - [`parse`] parses the command line with argh.
 //! - [`settings::Settings`] looks a setting up: the flag, else its variable, else its default.
-//! - [`help`], [`man`], [`completions`] and [`tables`] describe the settings.
+//! - [`help`] describes the settings; `examples/generate` writes completions, man page and tables.
 
 use argh::FromArgs;
 
 pub mod choices;
-pub mod completions;
 pub mod entries;
 pub mod entry;
 pub mod help;
-pub mod man;
 pub mod settings;
-pub mod tables;
-mod texts;
 
 pub use entries::{Cli, all, flags};
 pub use entry::Entry;
@@ -94,16 +90,6 @@ fn switch(entry: &Entry, flag: String, value: Option<&str>) -> Result<Vec<String
         (true, true) => vec![flag],
         (true, false) => Vec::new(),
     })
-}
-
-/// Returns the files generated from the entries: path in the repository, and content.
-pub fn generated() -> [(&'static str, String); 4] {
-    [
-        ("completions/megastream_ingest.bash", completions::bash()),
-        ("completions/_megastream_ingest", completions::zsh()),
-        ("completions/megastream_ingest.fish", completions::fish()),
-        ("man/megastream_ingest.1", man::page()),
-    ]
 }
 
 #[cfg(test)]

@@ -75,16 +75,19 @@ impl Settings<'_> {
         number_or_auto(entry, self.set_or_default(entry))
     }
 
-    /// Like [`Self::number`], with a computed default.
-    pub fn number_or<T: TryFrom<u64>>(&self, entry: &Entry, default: T) -> Result<T, Failure> {
-        self.set(entry).map_or(Ok(default), |set| number(entry, set))
+    /// Like [`Self::number`], without the default.
+    pub fn number_if_set<T: TryFrom<u64>>(&self, entry: &Entry) -> Result<Option<T>, Failure> {
+        self.set(entry).map(|set| number(entry, set)).transpose()
     }
 
     /// Returns the value of a setting that takes one of a few words.
     pub fn choice<T: Choice>(&self, entry: &Entry) -> Result<T, Failure> {
-        let text = self.text(entry);
-        let place = place(entry, T::WORDS, &text)?;
-        Ok(T::ALL[place])
+        choose(&entry.full_name(), &self.text(entry))
+    }
+
+    /// Like [`Self::choice`], without the default.
+    pub fn choice_if_set<T: Choice>(&self, entry: &Entry) -> Result<Option<T>, Failure> {
+        self.set(entry).map(|_| self.choice(entry)).transpose()
     }
 
     /// Returns whether a switch is on.
@@ -99,7 +102,7 @@ impl Settings<'_> {
             match entry.value {
                 Value::Number(..) => drop(number::<u64>(entry, set)?),
                 Value::NumberOrAuto(..) => drop(number_or_auto::<u64>(entry, set)?),
-                Value::Words(words) => drop(place(entry, words, &set.1)?),
+                Value::Words(words) => drop(place(&entry.full_name(), words, &set.1)?),
                 Value::Switch => drop(switch(set)?),
                 // With an empty name, the file would silently not be written.
                 Value::File if set.1.is_empty() => {
@@ -131,19 +134,26 @@ fn number<T: TryFrom<u64>>(entry: &Entry, (name, text): (String, String)) -> Res
     })
 }
 
-/// Returns the index of a text in the words.
-fn place(entry: &Entry, words: &[&str], text: &str) -> Result<usize, Failure> {
-    words.iter().position(|word| *word == text).ok_or_else(|| {
-        Failure::usage(format!("{} is {text:?}: it takes {}", entry.full_name(), words.join(" or ")))
-    })
+/// Returns the value of a setting of this name that takes one of a few words.
+pub fn choose<T: Choice>(name: &str, text: &str) -> Result<T, Failure> {
+    Ok(T::ALL[place(name, T::WORDS, text)?])
 }
 
-fn switch((name, text): (String, String)) -> Result<bool, Failure> {
+/// Returns the index of a text in the words.
+fn place(name: &str, words: &[&str], text: &str) -> Result<usize, Failure> {
+    words
+        .iter()
+        .position(|word| *word == text)
+        .ok_or_else(|| Failure::usage(format!("{name} is {text:?}: it takes {}", words.join(" or "))))
+}
+
+/// Returns the value of a switch, given with its name.
+pub fn switch((name, text): (String, String)) -> Result<bool, Failure> {
     parse_switch(&text).ok_or_else(|| Failure::usage(format!("{name} is {text:?}: it takes true or false")))
 }
 
 /// Parses a boolean in one of its usual spellings.
-pub fn parse_switch(text: &str) -> Option<bool> {
+pub(super) fn parse_switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" | "yes" | "on" => Some(true),
         "false" | "f" | "0" | "no" | "off" => Some(false),

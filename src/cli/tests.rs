@@ -1,4 +1,4 @@
-//! Tests of the parser and of the generated files.
+//! Tests of the parser.
 
 use super::*;
 use crate::exit::{EXIT_CODES, ExitCode};
@@ -97,17 +97,4 @@ fn every_exit_code_is_explained_once() {
         codes,
         [Done, Failed, Usage, DoneWithRejects, Unavailable, Refused, Locked, Interrupted, Terminated]
     );
-}
-
-#[test]
-fn generated_files_are_up_to_date() {
-    let again = "run `cargo run --example generate` and commit what it writes";
-    let read = |path: &str| {
-        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default()
-    };
-    for (path, text) in generated() {
-        assert_eq!(read(path), text, "{path}: {again}");
-    }
-    let tables = read("docs/configuration.md");
-    assert_eq!(tables::fill(&tables).as_ref(), Ok(&tables), "docs/configuration.md: {again}");
 }

@@ -85,7 +85,7 @@ impl Elasticsearch {
             variable: &|name| settings.get(name),
             username: settings.value(entries::username()),
             user_info,
-            aws_sigv4: settings.value(entries::aws_sigv4()),
+            aws_sigv4: settings.choice_if_set(entries::aws_sigv4())?,
             no_auth: settings.cli.no_auth,
             urls: &urls,
             aws: &|region| settings.aws_chain(region),

@@ -137,10 +137,7 @@ impl Archives {
             criteria: Criteria {
                 shard: read_shard(settings)?,
                 span: read_span(settings)?,
-                limit: settings
-                    .set(entries::limit())
-                    .map(|_| settings.number(entries::limit()))
-                    .transpose()?,
+                limit: settings.number_if_set(entries::limit())?,
                 retry_failed: settings.cli.retry_failed,
             },
             retry_budget: budget_of(Mode::Once, settings)?,
@@ -150,9 +147,9 @@ impl Archives {
 
 impl Intake {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+        let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
-            workers: settings.number_or(entries::workers(), cores)?,
+            workers: settings.number_if_set(entries::workers())?.unwrap_or_else(cores),
             senders: read_senders(settings)?,
             batch: BatchLimits::read(settings)?,
             memory: read_memory(settings)?,
@@ -180,13 +177,11 @@ const BULK_LOAD_DOCS: usize = 500;
 
 impl BatchLimits {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let is_first_load = settings.is_on(entries::bulk_load_settings())?;
-        let given = settings.set(entries::batch_docs()).is_some();
-        let docs = settings.number(entries::batch_docs())?;
-        Ok(Self {
-            docs: if is_first_load && !given { BULK_LOAD_DOCS } else { docs },
-            bytes: settings.number(entries::batch_bytes())?,
-        })
+        let docs = match settings.set(entries::batch_docs()) {
+            None if settings.is_on(entries::bulk_load_settings())? => BULK_LOAD_DOCS,
+            _ => settings.number(entries::batch_docs())?,
+        };
+        Ok(Self { docs, bytes: settings.number(entries::batch_bytes())? })
     }
 }
 

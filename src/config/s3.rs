@@ -8,14 +8,16 @@
 
 use std::path::PathBuf;
 
+use super::parts::read_span;
 use crate::auth::aws::shared::set_in;
 use crate::auth::aws::{CredentialSources, is_region};
-use crate::cli::choices::{Choice, Payer};
+use crate::cli::choices::Payer;
 use crate::cli::entries;
-use crate::cli::settings::{Settings, parse_switch};
+use crate::cli::settings::{Settings, choose, switch};
 use crate::exit::Failure;
 use crate::http::proxy::Proxies;
 use crate::http::url::parse_base_url;
+use crate::model::Span;
 
 mod bucket;
 mod sources;
@@ -31,6 +33,8 @@ pub struct S3 {
     pub bucket: BucketName,
     /// Prefix of the archives' keys; empty: the whole bucket.
     pub prefix: String,
+    /// Time range of the archives.
+    pub span: Span,
     /// Region of the bucket.
     pub region: Region,
     /// Base URL of an S3-compatible server or an AWS endpoint, without a trailing `/`; None: AWS.
@@ -82,9 +86,7 @@ impl Settings<'_> {
     /// Reads all settings of the bucket.
     pub(super) fn s3(&self) -> Result<S3, Failure> {
         let bucket = self.bucket()?;
-        let profile = self.profile();
-        // An unreadable file is reported when credentials are looked up.
-        let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
+        let (profile, section) = self.profile();
         let of_profile = |setting: &str| set_in(&section, setting);
         let region = self.region(&bucket, of_profile("region"))?;
         let variant = self.variant(&region.name, of_profile)?;
@@ -104,6 +106,7 @@ impl Settings<'_> {
         let region = region_of(endpoint.as_deref(), region);
         Ok(S3 {
             prefix: self.prefix()?,
+            span: read_span(*self)?,
             endpoint,
             addressing,
             requester_pays: self.requester_pays()?,
@@ -120,8 +123,7 @@ impl Settings<'_> {
     /// Returns `region` or else the configured region, and the possible sources of credentials there. For AWS services
     /// other than S3.
     pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
-        let profile = self.profile();
-        let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
+        let (profile, section) = self.profile();
         let of_profile = |setting: &str| set_in(&section, setting);
         let region = match region {
             Some(region) => region.to_owned(),
@@ -156,12 +158,12 @@ impl Settings<'_> {
     }
 
     fn variant(&self, region: &str, of_profile: impl Fn(&str) -> Option<String>) -> Result<Variant, Failure> {
-        let switch = |variable: &'static str, setting: &str| match self.trimmed(variable) {
+        let is_on = |variable: &'static str, setting: &str| match self.trimmed(variable) {
             Some(_) => self.switch(variable),
             None => Ok(of_profile(setting).is_some_and(|text| text.eq_ignore_ascii_case("true"))),
         };
-        let fips = switch("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?;
-        let dual_stack = switch("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?
+        let fips = is_on("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?;
+        let dual_stack = is_on("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?
             || of_profile("s3.use_dualstack_endpoint").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         if fips && region.starts_with("cn-") {
             return Err(Failure::usage(format!(
@@ -174,14 +176,7 @@ impl Settings<'_> {
     fn addressing(&self, of_profile: Option<String>) -> Result<Addressing, Failure> {
         let entry = entries::s3_addressing();
         match (self.value(entry), of_profile) {
-            (None, Some(text)) => {
-                let place = Addressing::WORDS.iter().position(|word| *word == text);
-                let found = place.and_then(|place| Addressing::ALL.get(place)).copied();
-                found.ok_or_else(|| {
-                    let words = Addressing::WORDS.join(" or ");
-                    Failure::usage(format!("addressing_style of the profile is {text:?}: it takes {words}"))
-                })
-            }
+            (None, Some(text)) => choose("addressing_style of the profile", &text),
             _ => self.choice(entry),
         }
     }
@@ -208,9 +203,7 @@ impl Settings<'_> {
 
     /// Reads a boolean variable of the AWS tools.
     fn switch(&self, variable: &str) -> Result<bool, Failure> {
-        let Some(text) = self.trimmed(variable) else { return Ok(false) };
-        parse_switch(&text)
-            .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))
+        self.trimmed(variable).map_or(Ok(false), |text| switch((variable.to_owned(), text)))
     }
 
     /// Returns the CA file for S3. `AWS_CA_BUNDLE` overrides `--ca-cert`, which may be set for Elasticsearch.

@@ -4,9 +4,11 @@
 //! next request it has to answer a small one. Otherwise a node that accepts connections but never answers would cost a
 //! bulk request its whole time limit again and again. If all nodes are left out, all are tried.
 
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::mutex::Mutex;
 
 /// How long a node is left out after its first failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -152,7 +154,7 @@ impl Nodes {
     }
 
     fn state(&self, node: usize) -> Option<MutexGuard<'_, State>> {
-        Some(self.nodes.get(node)?.state.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.nodes.get(node)?.state.lock())
     }
 }
 

@@ -12,8 +12,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
 };
 
+use super::TransportError;
 pub use super::no_proxy::NoProxy;
-use super::transport_error::{RefusedByProxy, TransportError, Unreachable};
 use super::url::{parse_base_url, split_user_info};
 use crate::secret::Secret;
 
@@ -151,23 +151,20 @@ fn tunnel<In: Transport>(
         asked.map_err(ureq::Error::from).and_then(|()| read_status(&mut stream)).map_err(|error| {
             // Nothing was sent to the server itself.
             let why = TransportError::from(error);
-            Unreachable::error(format!(
+            TransportError::Connect(format!(
                 "by the proxy {}: it does not answer CONNECT {host}: {why}",
                 proxy.url
             ))
         })?;
     let answers = format!("the proxy {} answers HTTP {status} to CONNECT {host}", proxy.url);
-    match status {
-        200..=299 => Ok(stream.into_inner()),
-        407 if proxy.has_credentials() => Err(RefusedByProxy::error(format!(
-            "{answers}: it refuses the user or password in --proxy (INGEST_PROXY)"
-        ))),
-        407 => {
-            Err(RefusedByProxy::error(format!("{answers}: give it http://user:password@… in INGEST_PROXY")))
-        }
-        408 | 429 | 500..=599 => Err(io::Error::new(io::ErrorKind::HostUnreachable, answers).into()),
-        _ => Err(RefusedByProxy::error(format!("{answers}: allow this host there, or add it to NO_PROXY"))),
-    }
+    let what_to_do = match status {
+        200..=299 => return Ok(stream.into_inner()),
+        408 | 429 | 500..=599 => return Err(TransportError::Connect(answers).into()),
+        407 if proxy.has_credentials() => "it refuses the user or password in --proxy (INGEST_PROXY)",
+        407 => "give it http://user:password@… in INGEST_PROXY",
+        _ => "allow this host there, or add it to NO_PROXY",
+    };
+    Err(TransportError::RefusedByProxy(format!("{answers}: {what_to_do}")).into())
 }
 
 /// Reads the head of an answer, and nothing beyond it. Returns its status.

@@ -7,7 +7,6 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, TcpConnector, T
 
 use super::TransportError;
 use super::proxy::Proxies;
-use super::transport_error::Unreachable;
 
 /// Opens TCP connections.
 #[derive(Debug)]
@@ -30,9 +29,10 @@ impl<In: Transport> Connector<In> for Reach {
 
 /// Adds what might help to a connection error.
 pub(super) fn explained(proxies: &Proxies, uri: &Uri, error: ureq::Error) -> ureq::Error {
-    match TransportError::from(error) {
-        TransportError::Connect(why) => Unreachable::error(proxies.explain(uri, &why)),
-        TransportError::TimedOut => Unreachable::error(proxies.explain(uri, "timed out")),
-        other => Unreachable::error(proxies.explain(uri, &other.to_string())),
-    }
+    let why = match TransportError::from(error) {
+        TransportError::Connect(why) => why,
+        TransportError::TimedOut => "timed out".to_owned(),
+        other => other.to_string(),
+    };
+    TransportError::Connect(proxies.explain(uri, &why)).into()
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -18,6 +18,8 @@ use ureq::unversioned::transport::NextTimeout;
 use super::proxy::{Proxies, Proxy};
 use super::reach::explained;
 use super::url::default_port;
+
+use crate::mutex::Mutex;
 
 /// How long cached addresses are used without resolving again.
 const CACHED_FOR: Duration = Duration::from_secs(30);
@@ -51,12 +53,12 @@ impl<R: Resolver> Resolver for CachingResolver<R> {
         let server = uri;
         let uri = self.proxies.of(server).map_or(server, Proxy::uri);
         let host = format!("{:?} {:?}", uri.scheme_str(), uri.authority());
-        if let Some(known) = self.known().get(&host).filter(|known| known.asked.elapsed() < CACHED_FOR) {
+        if let Some(known) = self.known.lock().get(&host).filter(|known| known.asked.elapsed() < CACHED_FOR) {
             return Ok(self.array(&known.addresses));
         }
         let found =
             self.resolver.resolve(uri, config, timeout).or_else(|error| self.loopback(uri).ok_or(error));
-        let mut all = self.known();
+        let mut all = self.known.lock();
         match found {
             Ok(found) => {
                 let known = CachedAddresses { addresses: found.to_vec(), asked: Instant::now() };
@@ -82,10 +84,6 @@ impl<R: Resolver> CachingResolver<R> {
         let host = uri.host()?.to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(default_port(uri));
         host.ends_with(".localhost").then(|| self.array(&[([127, 0, 0, 1], port).into()]))
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, CachedAddresses>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies addresses into the library's array. They fit: they come from such an array.
@@ -135,7 +133,7 @@ mod tests {
     }
 
     fn forget_when(resolver: &CachingResolver<Changing>) {
-        for known in resolver.known().values_mut() {
+        for known in resolver.known.lock().values_mut() {
             known.asked = Instant::now().checked_sub(CACHED_FOR).unwrap();
         }
     }

@@ -67,49 +67,20 @@ impl From<ureq::Error> for TransportError {
             ureq::Error::Tls(why) => Self::Tls(why.to_owned()),
             ureq::Error::Rustls(why) => from_rustls(&why),
             ureq::Error::Io(why) => from_io(&why),
-            ureq::Error::Other(why) if why.is::<Refused>() => Self::Refused(why.to_string()),
-            ureq::Error::Other(why) if why.is::<RefusedByProxy>() => Self::RefusedByProxy(why.to_string()),
-            ureq::Error::Other(why) if why.is::<Unreachable>() => Self::Connect(why.to_string()),
+            ureq::Error::Other(why) => {
+                why.downcast().map_or_else(|other| Self::Other(other.to_string()), |own| *own)
+            }
             other => Self::Other(other.to_string()),
         }
     }
 }
 
-/// Defines an error type of this program that the HTTP library passes on.
-macro_rules! wrapped_error {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub(super) struct $name(String);
-
-        impl $name {
-            pub(super) fn error(why: impl Into<String>) -> ureq::Error {
-                ureq::Error::Other(Box::new(Self(why.into())))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl std::error::Error for $name {}
-    };
+impl From<TransportError> for ureq::Error {
+    /// Wraps an error that this program passes through the HTTP library. It is unwrapped at the other end.
+    fn from(error: TransportError) -> Self {
+        Self::Other(Box::new(error))
+    }
 }
-
-wrapped_error!(
-    /// A server refuses this client.
-    Refused
-);
-wrapped_error!(
-    /// A proxy opens no connection to the server.
-    RefusedByProxy
-);
-wrapped_error!(
-    /// No server answers.
-    Unreachable
-);
 
 fn from_io(error: &io::Error) -> TransportError {
     use io::ErrorKind::*;

@@ -136,14 +136,6 @@ impl Outcomes {
     }
 }
 
-impl Event {
-    /// Returns the event's outcomes.
-    pub fn outcomes_mut(&mut self) -> &mut Outcomes {
-        let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = self;
-        outcomes
-    }
-}
-
 impl AddAssign<Outcomes> for Outcomes {
     fn add_assign(&mut self, mut other: Outcomes) {
         self.tally += &other.tally;
@@ -154,28 +146,18 @@ impl AddAssign<Outcomes> for Outcomes {
     }
 }
 
-/// A message to the ledger.
+/// A message to the ledger: outcomes of some rows of an archive.
 #[derive(Debug)]
-pub enum Event {
-    /// Every row of a batch has an outcome; rows are `unconfirmed` if the run ended first. A worker also sends this
-    /// event for rows that are in no batch, before the archive's end.
-    Batch {
-        /// The archive of the batch.
-        archive: Arc<Archive>,
-        /// Outcomes of the batch's rows. `tally.read` is 0, since the archive's end reports the rows read.
-        outcomes: Outcomes,
-    },
-    /// The reading of an archive has ended.
-    Archive {
-        /// The archive.
-        archive: Arc<Archive>,
-        /// Outcomes of rows that are in no batch and not reported yet, and the number of all rows read.
-        outcomes: Outcomes,
-        /// The number of the archive's [`Event::Batch`]es, those sent by its worker included.
-        batches: u64,
-        /// How the reading ended.
-        end: ArchiveEnd,
-    },
+pub struct Event {
+    /// The archive.
+    pub archive: Arc<Archive>,
+    /// The outcomes; `unconfirmed` if the run ended first. Rows are counted as read by the last event only.
+    pub outcomes: Outcomes,
+    /// None: every row of a batch has an outcome. A worker also sends such an event for rows that are in no batch.
+    ///
+    /// Some: the reading of the archive has ended, in this way, and this many other events belong to it. The outcomes are
+    /// those of rows that are in no batch and not reported yet.
+    pub end: Option<(ArchiveEnd, u64)>,
 }
 
 /// How the reading of an archive ended.

@@ -10,7 +10,7 @@ use crate::config::Mode;
 use crate::exit::ExitCode;
 use crate::model::{Health, MemoryFigures, ServerFigures};
 use crate::observe::progress::Figures;
-use crate::observe::report::{Archives, Requests};
+use crate::observe::report::Requests;
 use crate::observe::traffic::{BOUNDS, TrafficFigures};
 use crate::pulse::Stage;
 
@@ -19,6 +19,9 @@ pub(super) const PREFIX: &str = "megastream_ingest_";
 
 /// Name of the metric that is carried over from an earlier run's file.
 pub(super) const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
+
+/// Name of the histograms of requests.
+const DURATIONS: &str = "request_duration_seconds";
 
 /// The facts about a run that are exposed besides its figures.
 #[derive(Clone, Copy, Debug)]
@@ -55,63 +58,43 @@ fn seconds(millis: i64) -> String {
     format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
 }
 
-/// The metric types used here.
-#[derive(Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-use Kind::{Counter, Gauge, Histogram};
-
 /// A text being written. Names are given without [`PREFIX`].
 struct Text(String);
 
 impl Text {
     fn run(&mut self, run: Exposition, figures: &Figures, code: Option<ExitCode>) {
-        self.head(Gauge, "info", "Always 1; the labels describe the run.");
+        self.head("info", "Always 1; the labels describe the run.");
         let dry_run = if run.dry_run { "true" } else { "false" };
         let labels =
             [("version", env!("CARGO_PKG_VERSION")), ("mode", run.mode.name()), ("dry_run", dry_run)];
         self.sample("info", &labels, 1);
-        self.one(Gauge, "running", "1 while the run works, 0 once it has ended.", u8::from(code.is_none()));
-        self.one(Gauge, "start_timestamp_seconds", "When the run started.", seconds(figures.started));
+        self.one("running", "1 while the run works, 0 once it has ended.", u8::from(code.is_none()));
+        self.one("start_timestamp_seconds", "When the run started.", seconds(figures.started));
     }
 
     fn archives(&mut self, figures: &Figures) {
-        let Archives { discovered, already_done, processed, failed, pending } = figures.archives;
-        self.one(
-            Gauge,
-            "archives_discovered",
-            "Archives found in the source that belong to this shard.",
-            discovered,
-        );
-        let states = [
-            ("already_done", already_done),
-            ("processed", processed),
-            ("failed", failed),
-            ("pending", pending),
-        ];
-        self.by(Gauge, "archives", "Archives found, by state.", "state", states);
+        let archives = figures.archives;
+        let help = "Archives found in the source that belong to this shard.";
+        self.one("archives_discovered", help, archives.discovered);
+        self.by("archives", "Archives found, by state.", "state", archives.states());
         if let Some(time) = figures.newest_archive {
             let help =
                 "The time in the name of the newest archive that is done, by this run or an earlier one.";
-            self.one(Gauge, "newest_archive_timestamp_seconds", help, time);
+            self.one("newest_archive_timestamp_seconds", help, time);
             let lag = figures.now.saturating_sub(time.saturating_mul(1000));
-            self.one(Gauge, "lag_seconds", "Age of the newest archive that is done.", seconds(lag));
+            self.one("lag_seconds", "Age of the newest archive that is done.", seconds(lag));
         }
     }
 
     fn rows(&mut self, figures: &Figures) {
         let rows = &figures.totals.rows;
-        self.one(Counter, "rows_read_total", "Rows of archives that were read to the end.", rows.read);
-        self.by(Counter, "rows_total", "Rows by their outcome.", "outcome", rows.outcomes());
+        self.one("rows_read_total", "Rows of archives that were read to the end.", rows.read);
+        self.by("rows_total", "Rows by their outcome.", "outcome", rows.outcomes());
         // Only a verification has findings.
         if rows.findings.total() > 0 {
-            let help = "Rows compared, by finding.";
-            self.by(Counter, "rows_verified_total", help, "finding", rows.findings.all());
+            self.by("rows_verified_total", "Rows compared, by finding.", "finding", rows.findings.all());
             let help = "Rows repaired, by their earlier finding.";
-            self.by(Counter, "rows_repaired_total", help, "finding", rows.repaired.differences());
+            self.by("rows_repaired_total", help, "finding", rows.repaired.differences());
         }
         let reasons = &figures.totals.reasons;
         for (name, help, label, counts) in [
@@ -119,32 +102,26 @@ impl Text {
             ("rows_rejected_total", "Rejected rows by reason.", "reason", &reasons.rejected),
             ("fields_dropped_total", "Fields left out of documents.", "field", &reasons.dropped_fields),
         ] {
-            self.by(
-                Counter,
-                name,
-                help,
-                label,
-                counts.iter().map(|(reason, &count)| (reason.as_str(), count)),
-            );
+            self.by(name, help, label, counts.iter().map(|(reason, &count)| (reason.as_str(), count)));
         }
     }
 
     fn requests(&mut self, requests: &Requests) {
         let &Requests { bulk, retried, bytes_sent, bytes_on_wire } = requests;
-        self.one(Counter, "bulk_requests_total", "Bulk requests sent.", bulk);
+        self.one("bulk_requests_total", "Bulk requests sent.", bulk);
         let help = "Bulk requests that repeated actions of an earlier one.";
-        self.one(Counter, "bulk_requests_retried_total", help, retried);
+        self.one("bulk_requests_retried_total", help, retried);
         let help = "Bytes of bulk request bodies before compression, as far as they were sent.";
-        self.one(Counter, "bulk_request_bytes_total", help, bytes_sent);
+        self.one("bulk_request_bytes_total", help, bytes_sent);
         let help = "Bytes of bulk request bodies as sent, compressed or not.";
-        self.one(Counter, "bulk_request_bytes_on_wire_total", help, bytes_on_wire);
+        self.one("bulk_request_bytes_on_wire_total", help, bytes_on_wire);
     }
 
     fn traffic(&mut self, traffic: &TrafficFigures) {
         let help = "Requests, or parts of them, that had to be sent again, by kind.";
-        self.by(Counter, "retries_total", help, "kind", traffic.again());
-        let name = "request_duration_seconds";
-        self.head(Histogram, name, "Duration of requests to Elasticsearch, by kind.");
+        self.by("retries_total", help, "kind", traffic.again());
+        let name = DURATIONS;
+        self.head(name, "Duration of requests to Elasticsearch, by kind.");
         let (bucket, sum, count) = (format!("{name}_bucket"), format!("{name}_sum"), format!("{name}_count"));
         for (request, took) in traffic.durations() {
             let mut below = 0;
@@ -160,25 +137,24 @@ impl Text {
 
     fn memory(&mut self, memory: Option<MemoryFigures>) {
         let Some(MemoryFigures { limit, admitted }) = memory else { return };
-        self.one(Gauge, "memory_limit_bytes", "Limit of the memory for all archives being read.", limit);
-        self.one(Gauge, "memory_admitted_bytes", "Memory reserved for the archives being read.", admitted);
+        self.one("memory_limit_bytes", "Limit of the memory for all archives being read.", limit);
+        self.one("memory_admitted_bytes", "Memory reserved for the archives being read.", admitted);
     }
 
     fn stuck(&mut self, stuck: &[(Stage, Duration)]) {
         let is_stuck = |stage| u64::from(stuck.iter().any(|(is, _)| *is == stage));
         let samples = Stage::ALL.map(|stage| (stage.name(), is_stuck(stage)));
-        let help = "1 if a thread has shown no sign of life for too long.";
-        self.by(Gauge, "stuck", help, "stage", samples);
+        self.by("stuck", "1 if a thread has shown no sign of life for too long.", "stage", samples);
     }
 
     fn end(&mut self, success: Option<i64>, code: Option<ExitCode>) {
         if let Some(code) = code {
-            self.one(Gauge, "exit_code", "Exit code of the run that has ended.", code.number());
+            self.one("exit_code", "Exit code of the run that has ended.", code.number());
         }
         if let Some(success) = success {
             let help = "When a run or look last ended with no archive pending, in this run or an earlier \
             one.";
-            self.one(Gauge, LAST_SUCCESS, help, seconds(success));
+            self.one(LAST_SUCCESS, help, seconds(success));
         }
     }
 
@@ -191,26 +167,24 @@ impl Text {
             ("unavailable", Some(Health::Unavailable)),
         ];
         let states = states.map(|(name, state)| (name, u64::from(state == health)));
-        self.by(Gauge, "elasticsearch_state", "1 for the current state of Elasticsearch.", "state", states);
+        self.by("elasticsearch_state", "1 for the current state of Elasticsearch.", "state", states);
         let Some(ServerFigures { limit, since_confirmed, .. }) = server else { return };
-        let help = "Current limit of concurrent requests.";
-        self.one(Gauge, "requests_in_flight_limit", help, limit);
+        self.one("requests_in_flight_limit", "Current limit of concurrent requests.", limit);
         if let Some(time) = since_confirmed {
             let help = "Time since Elasticsearch last carried out a request, at least in part.";
-            self.one(Gauge, "since_confirmed_request_seconds", help, time.as_secs_f64());
+            self.one("since_confirmed_request_seconds", help, time.as_secs_f64());
         }
     }
 
     /// Writes a metric family of one sample without labels.
-    fn one(&mut self, kind: Kind, name: &str, help: &str, value: impl Display) {
-        self.head(kind, name, help);
+    fn one(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, help);
         self.sample(name, &[], value);
     }
 
     /// Writes a metric family with one sample per label value. Writes nothing if there are no values.
     fn by<'v>(
         &mut self,
-        kind: Kind,
         name: &str,
         help: &str,
         label: &str,
@@ -218,17 +192,18 @@ impl Text {
     ) {
         for (i, (value, count)) in samples.into_iter().enumerate() {
             if i == 0 {
-                self.head(kind, name, help);
+                self.head(name, help);
             }
             self.sample(name, &[(label, value)], count);
         }
     }
 
-    fn head(&mut self, kind: Kind, name: &str, help: &str) {
-        let kind = match kind {
-            Counter => "counter",
-            Gauge => "gauge",
-            Histogram => "histogram",
+    /// Begins a metric family, whose type its name shows.
+    fn head(&mut self, name: &str, help: &str) {
+        let kind = match name {
+            name if name.ends_with("_total") => "counter",
+            DURATIONS => "histogram",
+            _ => "gauge",
         };
         self.push(format_args!("# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n"));
     }

@@ -6,12 +6,13 @@ use std::fs;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 
 use crate::config::{Job, Mode, Reports};
 use crate::exit::ExitCode;
 use crate::files;
+use crate::mutex::Mutex;
 use crate::observe::exposition::{Exposition, LAST_SUCCESS, PREFIX};
 use crate::observe::progress::Figures;
 
@@ -51,7 +52,7 @@ impl MetricsFile {
 
     /// Replaces the file by the current figures, with the exit code at the end of the run.
     pub fn write(&self, figures: impl FnOnce() -> Figures, code: Option<ExitCode>) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         let text = self.exposition.text(&figures(), code);
         let Err(error) = replace(&self.path, &text) else { return };
         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {

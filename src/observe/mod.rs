@@ -1,8 +1,6 @@
 //! Reporting: progress, summary, metrics, bar and log. Independent of the stages that produce the figures.
 
 pub mod bar;
-#[cfg(test)]
-pub(crate) mod captured;
 pub mod exposition;
 pub mod finding;
 pub mod listen;

@@ -4,11 +4,12 @@
 
 mod backlog;
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use self::backlog::Backlog;
 use crate::model::{Archive, MemoryFigures, Reasons, Selection, ServerFigures, Tally, Totals};
+use crate::mutex::Mutex;
 use crate::observe::report::{Archives, RequestCounters, Requests};
 use crate::observe::traffic::TrafficFigures;
 use crate::pulse::Stage;
@@ -114,7 +115,7 @@ impl Progress {
 
     /// Records a look for archives. Selected archives, and those still under way, count as pending until they are done.
     pub fn looked(&self, selection: &Selection) {
-        let mut counts = self.counts();
+        let mut counts = self.counts.lock();
         let Archives { already_done, processed, .. } = counts.archives;
         let to_do = selection.take.len() as u64 + selection.under_way.archives;
         counts.archives = Archives {
@@ -145,14 +146,14 @@ impl Progress {
 
     /// Adds outcomes of rows.
     pub fn count_rows(&self, tally: &Tally, reasons: Reasons) {
-        let Totals { rows, reasons: all } = &mut self.counts().totals;
+        let Totals { rows, reasons: all } = &mut self.counts.lock().totals;
         *rows += tally;
         *all += reasons;
     }
 
     /// Records that an archive with `rows` rows has been opened.
     pub fn opened(&self, archive: &Archive, rows: u64) {
-        if let Some(backlog) = &mut self.counts().backlog {
+        if let Some(backlog) = &mut self.counts.lock().backlog {
             backlog.opened_bytes += archive.bytes;
             backlog.opened_rows += rows;
         }
@@ -163,7 +164,7 @@ impl Progress {
         if !self.counts_archives {
             return;
         }
-        let mut counts = self.counts();
+        let mut counts = self.counts.lock();
         counts.archives.processed += 1;
         counts.archives.pending = counts.archives.pending.saturating_sub(1);
         counts.newest_archive = counts.newest_archive.max(archive.seconds);
@@ -172,7 +173,7 @@ impl Progress {
 
     /// Records that a pending archive is broken.
     pub fn failed(&self, archive: &Archive) {
-        let mut counts = self.counts();
+        let mut counts = self.counts.lock();
         counts.archives.failed += 1;
         counts.archives.pending = counts.archives.pending.saturating_sub(1);
         counts.finished(archive);
@@ -181,7 +182,7 @@ impl Progress {
     /// Records that a pass over all archives found has ended. It is a success if no archive stays pending and if a
     /// verification found no differences.
     pub fn passed(&self) {
-        let mut counts = self.counts();
+        let mut counts = self.counts.lock();
         counts.backlog = None;
         if counts.archives.pending == 0 && counts.totals.rows.findings.total_differences() == 0 {
             counts.last_success = Some(now_millis());
@@ -192,7 +193,7 @@ impl Progress {
     pub fn figures(&self) -> Figures {
         let server = self.server();
         let memory = self.memory.get().map(|figures| figures());
-        let counts = self.counts();
+        let counts = self.counts.lock();
         Figures {
             now: now_millis(),
             started: self.started,
@@ -213,10 +214,6 @@ impl Progress {
     /// Returns the current state of Elasticsearch. None before it has passed preflight.
     pub fn server(&self) -> Option<ServerFigures> {
         self.server.get().map(|figures| figures())
-    }
-
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

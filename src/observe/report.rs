@@ -37,7 +37,7 @@ pub struct Summary {
     /// Whether a signal, or the reader of its output closing the pipe, stopped the run.
     pub interrupted: bool,
     /// The exit code.
-    pub exit_code: u8,
+    pub exit_code: ExitCode,
     /// Wall-clock seconds.
     pub elapsed_seconds: f64,
     /// Archives by outcome.
@@ -72,9 +72,15 @@ pub struct Archives {
 }
 
 impl Archives {
+    /// Returns the counters other than `discovered`, with their names.
+    pub fn states(&self) -> [(&'static str, u64); 4] {
+        let Self { already_done, processed, failed, pending, .. } = *self;
+        [("already_done", already_done), ("processed", processed), ("failed", failed), ("pending", pending)]
+    }
+
     /// Sets `discovered` to the sum of the other counters: each archive is in exactly one of them.
     pub fn count_discovered(&mut self) {
-        self.discovered = self.already_done + self.processed + self.failed + self.pending;
+        self.discovered = self.states().iter().map(|(_, archives)| archives).sum();
     }
 }
 
@@ -135,7 +141,7 @@ impl Summary {
             source: reports.source.name(),
             dry_run: reports.job == Job::DryRun,
             interrupted: stopped.is_some_and(|reason| !matches!(reason, StopReason::Fatal(_))),
-            exit_code: code.number(),
+            exit_code: code,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             archives,
             findings: reports.job.verifies().then(|| totals.rows.findings.clone()),
@@ -178,9 +184,7 @@ impl Summary {
 
     /// Whether the run failed before it did anything, so that a table would hold only zeros.
     pub fn is_empty(&self) -> bool {
-        let is_refusal = [ExitCode::Usage, ExitCode::Refused, ExitCode::Locked]
-            .iter()
-            .any(|code| code.number() == self.exit_code);
+        let is_refusal = [ExitCode::Usage, ExitCode::Refused, ExitCode::Locked].contains(&self.exit_code);
         is_refusal && self.rows == Tally::default() && self.requests == Requests::default()
     }
 

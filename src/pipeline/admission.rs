@@ -1,11 +1,12 @@
 //! Admits archives for reading, so that all of them together stay within `--memory`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::archive::{ArchiveError, NoRoom, Room, Rooms, bytes_to_read};
 use crate::model::{Archive, MemoryFigures};
+use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 use crate::text::format_bytes;
 
@@ -102,17 +103,13 @@ impl Admission {
 
     /// Remembers an archive that can never be admitted. Returns the message to report.
     pub fn mark_too_large(&self, archive: &Archive, needed: u64) -> String {
-        self.too_large().insert(archive.name.clone(), state_of(archive));
+        self.too_large.lock().insert(archive.name.clone(), state_of(archive));
         too_large(needed, self.memory)
     }
 
     /// Whether an archive is known to be too large and has not changed since.
     pub fn is_too_large(&self, archive: &Archive) -> bool {
-        self.too_large().get(&archive.name) == Some(&state_of(archive))
-    }
-
-    fn too_large(&self) -> MutexGuard<'_, HashMap<String, (u64, i128)>> {
-        self.too_large.lock().unwrap_or_else(PoisonError::into_inner)
+        self.too_large.lock().get(&archive.name) == Some(&state_of(archive))
     }
 }
 

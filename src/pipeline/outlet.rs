@@ -72,7 +72,7 @@ impl<'p> Outlet<'p> {
         let mut outcomes = mem::take(&mut self.outcomes);
         self.outcomes.tally.read = mem::take(&mut outcomes.tally.read);
         // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
-        let _ = self.events.send(Event::Batch { archive: self.archive.clone(), outcomes });
+        let _ = self.events.send(Event { archive: self.archive.clone(), outcomes, end: None });
         self.sent += 1;
     }
 
@@ -143,7 +143,7 @@ mod tests {
             let (outcomes, sent) = outlet.finish();
             assert_eq!((outcomes.tally.read, outcomes.tally.skipped, sent), (5, 0, 1));
         });
-        let Ok(Event::Batch { outcomes, .. }) = events.recv() else { panic!("no batch event") };
+        let Ok(Event { outcomes, end: None, .. }) = events.recv() else { panic!("no batch event") };
         assert_eq!((outcomes.tally.read, outcomes.tally.skipped), (0, 2));
     }
 

@@ -27,6 +27,6 @@ pub fn run(
         let outcomes = delivered.unwrap_or_else(|| Outcomes::unconfirmed(batch.actions.len()));
         buffers.put_back(batch.body);
         // Fails only if the ledger is gone, and it outlives all senders.
-        let _ = events.send(Event::Batch { archive: batch.archive, outcomes });
+        let _ = events.send(Event { archive: batch.archive, outcomes, end: None });
     }
 }

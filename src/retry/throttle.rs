@@ -2,7 +2,7 @@
 //! push-back. All waits end as soon as the run is to stop.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, select};
@@ -11,6 +11,7 @@ use super::growth::Growth;
 use super::limiter::Limiter;
 use super::shared_health::SharedHealth;
 use crate::model::{Health, Senders, ServerFigures};
+use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 
 /// Limit on bytes of request bodies in flight, whatever the limit on requests. A node reserves a tenth of its heap for
@@ -129,7 +130,7 @@ impl Throttle {
         }
         let (admit, admitted) = bounded(1);
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.waiting.push_back(Waiting { bytes, admit });
             state.admit();
         }
@@ -150,48 +151,44 @@ impl Throttle {
             }
         }
         self.stop.pulse().beat(Duration::ZERO);
-        permit.number = self.state().limiter.start();
+        permit.number = self.state.lock().limiter.start();
         permit.started = Instant::now();
         Ok(permit)
     }
 
     /// Returns the health of the server.
     pub fn health(&self) -> Health {
-        health_without_progress_for(self.state().failing_since.map(|since| since.elapsed()))
+        health_without_progress_for(self.state.lock().failing_since.map(|since| since.elapsed()))
     }
 
     /// Returns the server's state for the metrics.
     pub fn figures(&self) -> ServerFigures {
-        let confirmed = self.state().progressed.map(|progressed| progressed.elapsed());
+        let confirmed = self.state.lock().progressed.map(|progressed| progressed.elapsed());
         ServerFigures { health: self.health(), limit: self.limit(), since_confirmed: confirmed }
     }
 
     /// Returns how many requests may be in flight now.
     pub fn limit(&self) -> usize {
-        self.state().limiter.limit()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().limiter.limit()
     }
 }
 
 impl SharedHealth for Throttle {
     fn failing_for(&self) -> Duration {
-        self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.state.lock().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn was_away(&self) -> bool {
-        self.state().away
+        self.state.lock().away
     }
 
     fn own_pause(&self, failures: u32, random: f64) -> Duration {
-        self.state().limiter.own_pause(failures, random)
+        self.state.lock().limiter.own_pause(failures, random)
     }
 
     /// Returns the current pause. It never outlasts the budget: when the budget ends, the server gets a last request.
     fn pause(&self) -> Option<Duration> {
-        let state = self.state();
+        let state = self.state.lock();
         let now = Instant::now();
         let pause = state.limiter.pause(now)?;
         let end = self.budget.zip(state.failing_since).and_then(|(budget, since)| since.checked_add(budget));
@@ -203,7 +200,7 @@ impl SharedHealth for Throttle {
 impl Permit<'_> {
     /// Records that the server carried out the request.
     pub fn succeeded(self) {
-        let mut state = self.throttle.state();
+        let mut state = self.throttle.state.lock();
         state.progress(None);
         state.limiter.record_duration(self.started.elapsed());
         state.limiter.succeeded(self.number);
@@ -214,7 +211,7 @@ impl Permit<'_> {
     /// Records that the server carried out part of the request, and pushed back on the rest.
     pub fn pushed_back_in_part(self) {
         let now = Instant::now();
-        let mut state = self.throttle.state();
+        let mut state = self.throttle.state.lock();
         state.progress(Some(now));
         state.limiter.record_duration(self.started.elapsed());
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
@@ -232,7 +229,7 @@ impl Permit<'_> {
     }
 
     fn failed(self, retry_after: Option<Duration>, away: bool) {
-        let mut state = self.throttle.state();
+        let mut state = self.throttle.state.lock();
         // A request that hung while others were carried out says nothing about the time before that.
         let since = state.progressed.map_or(self.started, |progressed| progressed.max(self.started));
         state.failing_since.get_or_insert(since);
@@ -245,7 +242,7 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut state = self.throttle.state();
+        let mut state = self.throttle.state.lock();
         state.in_flight -= 1;
         state.bytes -= self.bytes;
         state.admit();

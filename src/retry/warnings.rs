@@ -1,7 +1,8 @@
 //! Limits log lines on failed attempts: one at once, then one per interval. An hour of outage must not fill the log.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::mutex::Mutex;
 
 /// Shared by all requests to the same server.
 pub(super) struct Warnings(Mutex<Due>);
@@ -13,7 +14,7 @@ impl Warnings {
 
     /// Logs a failed attempt at a request to `server`. The next attempt follows after `pause`.
     pub(super) fn failed(&self, server: &str, reason: &str, pause: Duration) {
-        let due = self.0.lock().unwrap_or_else(PoisonError::into_inner).after(Instant::now());
+        let due = self.0.lock().after(Instant::now());
         let seconds = pause.as_secs_f64();
         match due {
             Some(0) => log::warn!("{server}: {reason}; next attempt in {seconds:.1} s"),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use super::{MAX_ROUNDS, Run, judge_holdings, needs, start};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output};
 use crate::exit::Failure;
 use crate::files;
-use crate::model::{Archive, Selection};
+use crate::model::{Archive, Model, Selection};
+use crate::mutex::Mutex;
 use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::lines::Lines;
 use crate::pipeline::ledger::state_file::StateFile;
@@ -206,6 +207,10 @@ impl Run<'_> {
                 });
             });
         });
+        if self.progress.figures().totals.rows.read > 0 {
+            let missing = sink.fields().models.iter().filter_map(Model::missing);
+            missing.for_each(|warning| log::warn!("{warning}"));
+        }
         queued.map(|()| again)
     }
 }

@@ -109,7 +109,7 @@ fn report(
         && let Err(error) = summary.write(output)
     {
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
-        summary.exit_code = code.number();
+        summary.exit_code = code;
         let message = format!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
         report_failure(logging, &Failure::new(code, message));
     }

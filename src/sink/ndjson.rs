@@ -1,11 +1,11 @@
 //! The sink of a dry run: writes bulk NDJSON to a file, or discards it.
 
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
 
 use crate::exit::Failure;
 use crate::model::{Action, ActionKind, Batch, Document, Generation, Outcomes};
 use crate::model::{FieldChoice, Names};
+use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
@@ -34,7 +34,7 @@ impl Ndjson<'_> {
     /// Flushes the output. The run fails if it cannot be written.
     pub fn finish(self) {
         let Some(output) = self.output else { return };
-        let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut output = output.into_inner();
         if let Err(error) = output.flush() {
             self.stop.output_failed(&error);
         }
@@ -49,7 +49,7 @@ impl Sink for Ndjson<'_> {
     fn deliver(&self, batch: &Batch, _: &mut Upcoming) -> Outcomes {
         let mut outcomes = Outcomes::default();
         if let Some(output) = &self.output {
-            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut output = output.lock();
             if let Err(error) = write_lines(&mut **output, self.names.posts, batch) {
                 self.stop.output_failed(&error);
                 outcomes.tally.unconfirmed = batch.actions.len() as u64;

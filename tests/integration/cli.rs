@@ -35,6 +35,7 @@ fn wrong_flags_are_refused() {
         (&["--source=foo"], "source"),
         (&["--mode", "never"], "mode"),
         (&["--vector-encoding", "hex"], "vector-encoding"),
+        (&["--aws-sigv4", "s3"], "aws-sigv4"),
         (&["--retry-budget", "soon"], "retry-budget"),
         (&["--shard", "2/2"], "shard"),
         (&["--shard", "1"], "shard"),

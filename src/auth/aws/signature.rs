@@ -1,7 +1,7 @@
 //! Signature Version 4: signs requests to AWS.
 //!
 //! Source: AWS Identity and Access Management User Guide, "AWS Signature Version 4 for API requests". The canonical
-//! request of S3 and STS comes from rust-s3. [`sigv4`](crate::auth) builds that of other services.
+//! request comes from rust-s3.
 
 use std::error::Error;
 
@@ -78,7 +78,7 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-/// Adds the headers of a signature to a request to S3 or STS. All `headers` are signed.
+/// Adds the headers of a signature to a request. All `headers` are signed.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub(crate) fn sign(
     let canonical = canonical_request(method, url, headers, &body)?;
     let Signature { scope, signature } = Signature::of(&canonical, credentials, scope, &time);
     let text = format!(
-        "AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={},Signature={signature}",
+        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={}, Signature={signature}",
         credentials.access_key,
         signed_header_string(headers),
     );
@@ -109,7 +109,7 @@ pub(crate) fn sign(
 }
 
 /// Returns the host of a URL, with its port unless it is the scheme's default.
-fn host(url: &Url) -> String {
+pub(in crate::auth) fn host(url: &Url) -> String {
     match (url.host_str().unwrap_or_default(), url.port()) {
         (host, None) => host.to_owned(),
         (host, Some(port)) => format!("{host}:{port}"),
@@ -165,8 +165,8 @@ mod tests {
         let url = "https://examplebucket.s3.amazonaws.com/test.txt";
         assert_eq!(
             authorization(url, &[("range", "bytes=0-9")], &published(None)),
-            "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,\
-             SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,\
+            "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
+             SignedHeaders=host;range;x-amz-content-sha256;x-amz-date, \
              Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
         );
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ureq::http::Uri;
 
 use super::Variant;
+use crate::auth::aws::shared::Section;
 use crate::auth::aws::{Container, CredentialSources, KeySource, Keys, Profile, Sts, WebIdentity};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
@@ -99,7 +100,9 @@ impl Settings<'_> {
         }
     }
 
-    pub(super) fn profile(&self) -> Profile {
+    /// Returns the profile and its settings. None of them counts as set if the file cannot be read, which is reported when
+    /// credentials are looked up.
+    pub(super) fn profile(&self) -> (Profile, Section) {
         let name = self.trimmed("AWS_PROFILE").or_else(|| self.trimmed("AWS_DEFAULT_PROFILE"));
         let in_home = |name: &str| {
             let home = self.get("HOME")?;
@@ -112,13 +115,15 @@ impl Settings<'_> {
             },
             None => in_home(name),
         };
-        Profile {
+        let profile = Profile {
             asked_for: name.is_some(),
             name: name.unwrap_or_else(|| "default".to_owned()),
             credentials_file: file("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
             config_file: file("AWS_CONFIG_FILE", "config"),
             sso_cache: in_home("sso/cache"),
-        }
+        };
+        let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
+        (profile, section)
     }
 
     fn container(&self) -> Result<Option<Container>, Failure> {

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use crate::http::transport_error::Refused;
+use crate::http::TransportError;
 
 /// Advice if the server asks for a client certificate and there is none.
 const MISSING_CERT_ADVICE: &str = "the server requests a client certificate, but none is given: name it and its key \
@@ -126,16 +126,13 @@ impl Identity {
                 // The certificate's signature was made with another issuer's key.
                 | Alert::DecryptError
         );
-        match alert {
-            Alert::CertificateRequired => Refused::error(format!("{MISSING_CERT_ADVICE} ({alert:?})")),
-            _ if asked && (is_about_client || *alert == Alert::HandshakeFailure) => {
-                Refused::error(format!("{MISSING_CERT_ADVICE} ({alert:?})"))
-            }
-            _ if is_about_client && self.has_certificate => {
-                Refused::error(format!("{REFUSED_CERT_ADVICE} ({alert:?})"))
-            }
-            _ => error.into(),
-        }
+        let advice = match alert {
+            Alert::CertificateRequired => MISSING_CERT_ADVICE,
+            _ if asked && (is_about_client || *alert == Alert::HandshakeFailure) => MISSING_CERT_ADVICE,
+            _ if is_about_client && self.has_certificate => REFUSED_CERT_ADVICE,
+            _ => return error.into(),
+        };
+        TransportError::Refused(format!("{advice} ({alert:?})")).into()
     }
 }
 

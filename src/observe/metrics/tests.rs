@@ -323,7 +323,7 @@ fn a_failure_to_write_is_logged_once_in_a_while_and_leaves_nothing_behind() {
     let path = folder.path().join("m.prom");
     fs::create_dir(&path).unwrap();
     let file = MetricsFile::new(path, Mode::Once, false);
-    let warned = || *file.warned.lock().unwrap();
+    let warned = || *file.warned.lock();
     assert_eq!(warned(), None);
     file.write(figures, None);
     let first = warned();

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use indicatif::HumanCount;
+
 use super::Summary;
 use crate::config::{Job, Mode, Reports};
 use crate::exit::{EXIT_CODES, ExitCode};
@@ -17,7 +19,7 @@ const GAP: usize = 2;
 /// Returns the whole text, ending in a new line.
 pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
     let mut text = "\n".to_owned();
-    wrap(&mut text, "", &format!("Exit code {}: {}", summary.exit_code, meaning(summary, reports)));
+    wrap(&mut text, "", &format!("Exit code {}: {}", summary.exit_code.number(), meaning(summary, reports)));
     for advice in advice(summary, reports) {
         let mut lines = String::new();
         wrap(&mut lines, "    ", &advice);
@@ -32,7 +34,7 @@ pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
 
 /// Returns what the exit code means for this run.
 fn meaning(summary: &Summary, reports: &Reports) -> String {
-    if summary.exit_code == ExitCode::Done.number() {
+    if summary.exit_code == ExitCode::Done {
         let meaning = match reports.job {
             Job::Verify | Job::Repair => "the index matches the archives",
             Job::Load if reports.mode == Mode::Spool => "a signal stopped the spooler",
@@ -40,7 +42,7 @@ fn meaning(summary: &Summary, reports: &Reports) -> String {
         };
         return meaning.to_owned();
     }
-    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
+    let meaning = EXIT_CODES.iter().find(|(code, _)| *code == summary.exit_code);
     plain(meaning.map_or("", |(_, meaning)| meaning))
 }
 
@@ -109,7 +111,7 @@ fn difference_advice(job: Job, rows: u64) -> Option<String> {
 
 fn format_counts(counts: &[(&'static str, u64)]) -> String {
     let counts = counts.iter().filter(|(_, rows)| *rows > 0);
-    counts.map(|(name, rows)| format!("{} {name}", grouped(*rows))).collect::<Vec<_>>().join(", ")
+    counts.map(|(name, rows)| format!("{} {name}", HumanCount(*rows))).collect::<Vec<_>>().join(", ")
 }
 
 /// Says where the rejected rows are, and how to send their documents again.
@@ -156,14 +158,11 @@ fn rejected_advice(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
 }
 
 fn when_to_run_again(summary: &Summary) -> &'static str {
-    let code = |code: ExitCode| code.number() == summary.exit_code;
-    match () {
-        () if code(ExitCode::Unavailable) => " once the server is back",
-        () if code(ExitCode::Refused) || code(ExitCode::Usage) => {
-            " once the cause of the refusal is corrected"
-        }
-        () if summary.interrupted => " to continue",
-        () => ", the log says why",
+    match summary.exit_code {
+        ExitCode::Unavailable => " once the server is back",
+        ExitCode::Refused | ExitCode::Usage => " once the cause of the refusal is corrected",
+        _ if summary.interrupted => " to continue",
+        _ => ", the log says why",
     }
 }
 
@@ -175,7 +174,7 @@ fn shown(path: &Path) -> String {
 }
 
 fn counted(count: u64, what: &str) -> String {
-    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
+    format!("{} {what}{}", HumanCount(count), if count == 1 { "" } else { "s" })
 }
 
 /// A title, and rows of a name and a number.
@@ -226,7 +225,7 @@ fn blocks(summary: &Summary, job: Job) -> Vec<Block> {
 fn numbers(counts: &[(&'static str, u64)]) -> Vec<(&'static str, String)> {
     let is_shown = |name: &str, count| count > 0 || ["processed", "discovered", "read"].contains(&name);
     let shown = counts.iter().filter(|(name, count)| is_shown(name, *count));
-    shown.map(|&(name, count)| (name, grouped(count))).collect()
+    shown.map(|&(name, count)| (name, HumanCount(count).to_string())).collect()
 }
 
 /// Lays blocks out side by side as far as they fit, and the others below them.
@@ -278,19 +277,6 @@ fn side_by_side(blocks: &[Block]) -> String {
         }
     }
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// Formats a number with a comma between groups of three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

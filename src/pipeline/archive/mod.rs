@@ -10,8 +10,6 @@
 use std::fmt;
 
 mod buffers;
-#[cfg(test)]
-mod fixture;
 mod image;
 mod mapping;
 mod memory;

@@ -10,11 +10,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::mapping::Mapping;
+use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 
 /// The largest mapping that is kept for reuse, in bytes.
@@ -190,7 +191,7 @@ impl Rooms {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

@@ -4,12 +4,13 @@
 //! that every archive is in exactly one state: not taken, under way, or done. No look takes an archive twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::state_file::StateFile;
 use crate::model::{Archive, UnderWay};
+use crate::mutex::Mutex;
 
 /// The books, shared by the looks and the ledger.
 pub struct Books {
@@ -43,7 +44,7 @@ impl Books {
 
     /// Locks the books.
     pub fn open(&self) -> MutexGuard<'_, Open> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Returns a channel that carries a message whenever the last archive under way is done.
@@ -64,7 +65,7 @@ impl Books {
 
     /// Returns the state file, at the end of a run.
     pub fn into_state(self) -> StateFile {
-        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).state
+        self.state.into_inner().state
     }
 }
 

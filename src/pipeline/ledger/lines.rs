@@ -1,41 +1,30 @@
 //! The log line about each archive.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use log::Level;
 
 use super::tracker::Fate;
 use crate::model::{Archive, Tally};
+use crate::mutex::Mutex;
 use crate::observe::logging::{self, ARCHIVES};
 
 /// What has been logged about archives that stay pending, so that a spool run logs it once and not at every look.
 #[derive(Debug, Default)]
-pub struct Lines(Mutex<HashMap<String, Line>>);
-
-/// The state of an archive, and what has been logged about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
-    bytes: u64,
-    modified_ns: i128,
-    etag: Option<Box<str>>,
-    fate: Fate,
-}
+pub struct Lines(Mutex<HashMap<String, (Arc<Archive>, Fate)>>);
 
 impl Lines {
     /// Whether this has not been logged yet: the archive is new, or the archive or its fate has changed. Remembers it as
     /// logged.
-    pub fn is_new(&self, archive: &Archive, fate: &Fate) -> bool {
-        let Archive { bytes, modified_ns, etag, .. } = archive;
-        let line = Line { bytes: *bytes, modified_ns: *modified_ns, etag: etag.clone(), fate: fate.clone() };
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = logged.insert(archive.name.clone(), line.clone());
-        before != Some(line)
+    pub fn is_new(&self, archive: &Arc<Archive>, fate: &Fate) -> bool {
+        let line = (archive.clone(), fate.clone());
+        self.0.lock().insert(archive.name.clone(), line.clone()) != Some(line)
     }
 
     /// Forgets all archives except those with these names, so that memory does not grow with the number of looks.
     pub fn forget_unless(&self, is_there: impl Fn(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_there(name));
+        self.0.lock().retain(|name, _| is_there(name));
     }
 }
 
@@ -89,8 +78,8 @@ fn format_counts(counts: &[(&str, u64)], columns: usize) -> String {
 mod tests {
     use super::*;
 
-    fn archive(modified_ns: i128) -> Archive {
-        Archive { name: "a".into(), path: "a".into(), modified_ns, ..Archive::default() }
+    fn archive(modified_ns: i128) -> Arc<Archive> {
+        Arc::new(Archive { name: "a".into(), path: "a".into(), modified_ns, ..Archive::default() })
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl<'r> Ledger<'r> {
 
     fn guarded(&mut self, mut event: Option<Event>) {
         let stop = self.stop;
-        if let Some(outcomes) = event.as_mut().map(Event::outcomes_mut) {
+        if let Some(outcomes) = event.as_mut().map(|event| &mut event.outcomes) {
             self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
         }
         let handled = stop.guard("the ledger", || {
@@ -179,8 +179,7 @@ impl<'r> Ledger<'r> {
         let is_idle = event.is_none();
         if let Some(event) = event {
             let finished = self.tracker.apply(&event);
-            let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = event;
-            self.write_rejected(&outcomes);
+            self.write_rejected(&event.outcomes);
             if let Some(finished) = finished {
                 self.unmarked.push(finished);
                 self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);

@@ -10,11 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::RejectedLimit;
 use crate::exit::Failure;
 use crate::model::{Event, Outcomes, Tally};
+use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 
 /// Number of refusals in a row, with no action accepted in between, that cannot be due to the content.
@@ -85,8 +85,8 @@ impl Refusals {
 
     /// Takes an event. Returns, in order, the events whose outcomes are final now. Stops the run if a limit is exceeded.
     pub fn judge(&self, mut event: Event, stop: &Stop) -> Vec<Event> {
-        let mut state = self.state();
-        let outcomes = event.outcomes_mut();
+        let mut state = self.state.lock();
+        let outcomes = &mut event.outcomes;
         let (refused, taken) = (refused_by_server(outcomes), taken(&outcomes.tally));
         let of_deletions = outcomes.of_deletions;
         if state.is_exceeded {
@@ -100,13 +100,13 @@ impl Refusals {
             kind.held.push(event);
             if kind.in_a_row >= MAX_REFUSALS_IN_A_ROW {
                 let mut types = Types::default();
-                kind.held.iter_mut().for_each(|event| types.add(event.outcomes_mut()));
+                kind.held.iter().for_each(|event| types.add(&event.outcomes));
                 state.is_exceeded = true;
                 stop.fail(too_many_in_a_row(&types.most()));
                 for kind in &mut state.kinds {
                     decided.append(&mut kind.held);
                 }
-                decided.iter_mut().for_each(|event| unconfirm(event.outcomes_mut()));
+                decided.iter_mut().for_each(|event| unconfirm(&mut event.outcomes));
             }
             return decided;
         }
@@ -121,7 +121,7 @@ impl Refusals {
 
     /// Returns the events held back, once no more events are on their way.
     pub fn finish(&self, stop: &Stop) -> Vec<Event> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let held: Vec<Event> = state.kinds.iter_mut().flat_map(|kind| mem::take(&mut kind.held)).collect();
         self.within_limit(&mut state, held, stop)
     }
@@ -130,7 +130,7 @@ impl Refusals {
     fn within_limit(&self, state: &mut State, mut events: Vec<Event>, stop: &Stop) -> Vec<Event> {
         let Some(most) = self.most else { return events };
         for event in &mut events {
-            let outcomes = event.outcomes_mut();
+            let outcomes = &mut event.outcomes;
             if !state.is_exceeded && outcomes.tally.rejected > 0 {
                 state.types.add(outcomes);
                 let rejected = state.rows.rejected + outcomes.tally.rejected;
@@ -145,10 +145,6 @@ impl Refusals {
             state.rows += &outcomes.tally;
         }
         events
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,14 +205,15 @@ mod tests {
         };
         let dead_letters = (0..i64::try_from(refused).unwrap()).map(letter).collect();
         let tally = Tally { indexed, rejected: refused, ..Tally::default() };
-        Event::Batch {
+        Event {
             archive: Arc::new(archive),
             outcomes: Outcomes { tally, dead_letters, ..Outcomes::default() },
+            end: None,
         }
     }
 
     fn of_deletions(mut event: Event) -> Event {
-        event.outcomes_mut().of_deletions = true;
+        event.outcomes.of_deletions = true;
         event
     }
 
@@ -224,7 +221,7 @@ mod tests {
     fn decided(events: Vec<Event>) -> (usize, u64, u64) {
         let mut all = Outcomes::default();
         let count = events.len();
-        events.into_iter().for_each(|mut event| all += mem::take(event.outcomes_mut()));
+        events.into_iter().for_each(|mut event| all += mem::take(&mut event.outcomes));
         assert_eq!(all.dead_letters.len() as u64, all.tally.rejected);
         (count, all.tally.rejected, all.tally.unconfirmed)
     }

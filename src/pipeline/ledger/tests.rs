@@ -9,9 +9,9 @@ use crossbeam_channel::unbounded;
 use super::state_file::{Mark, StateFile};
 use super::*;
 use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation, Tally};
-use crate::observe::captured::lines_of;
 use crate::shutdown::StopReason;
 use crate::sink::upcoming::Upcoming;
+use crate::tests::captured::lines_of;
 
 /// The current generation of the sink.
 const PRESENT: Generation = 3;
@@ -40,7 +40,7 @@ fn archive(name: &str) -> std::sync::Arc<Archive> {
 fn read(name: &str, rows: u64, end: ArchiveEnd) -> Event {
     let tally = Tally { read: rows, skipped: rows, ..Tally::default() };
     let outcomes = Outcomes { tally, ..Outcomes::default() };
-    Event::Archive { archive: archive(name), outcomes, batches: 0, end }
+    Event { archive: archive(name), outcomes, end: Some((end, 0)) }
 }
 
 fn complete(name: &str) -> Event {
@@ -113,7 +113,7 @@ fn archives_delivered_to_an_earlier_generation_are_repeated_unless_pending() {
     ];
     let events = events.map(|(name, end, generation)| {
         let outcomes = Outcomes { generation, ..Outcomes::default() };
-        Event::Archive { archive: archive(name), outcomes, batches: 0, end }
+        Event { archive: archive(name), outcomes, end: Some((end, 0)) }
     });
     let (_, state) = marked(Duration::from_secs(3_600), events.into());
     let processed = Some(&Mark::Processed);
@@ -181,7 +181,7 @@ fn dead_letters_are_on_disk_before_their_archive_is_marked_or_nothing_is() {
     let rejected = |name: &str| {
         let tally = Tally { read: 1, rejected: 1, ..Tally::default() };
         let outcomes = Outcomes { tally, dead_letters: vec![letter(name)], ..Outcomes::default() };
-        Event::Archive { archive: archive(name), outcomes, batches: 0, end: ArchiveEnd::Complete }
+        Event { archive: archive(name), outcomes, end: Some((ArchiveEnd::Complete, 0)) }
     };
     let run = |letters: &Path| {
         let path = folder.path().join("state.json");
@@ -239,7 +239,7 @@ fn refused(name: &str) -> Event {
     };
     let tally = Tally { read: 1, rejected: 1, ..Tally::default() };
     let outcomes = Outcomes { tally, dead_letters: vec![letter], ..Outcomes::default() };
-    Event::Archive { archive: archive(name), outcomes, batches: 0, end: ArchiveEnd::Complete }
+    Event { archive: archive(name), outcomes, end: Some((ArchiveEnd::Complete, 0)) }
 }
 
 /// A sink in which everything is durable at once.
@@ -306,7 +306,7 @@ fn more_rejected_rows_than_are_allowed_stop_the_run_and_leave_their_archive_pend
 /// An archive that was delivered to an earlier generation of the sink.
 fn of_earlier_generation(name: &str) -> Event {
     let mut event = complete(name);
-    event.outcomes_mut().generation = Some(PRESENT - 1);
+    event.outcomes.generation = Some(PRESENT - 1);
     event
 }
 

@@ -57,17 +57,13 @@ impl Tracker {
     /// Applies an event. Returns the archive if this is its last event. Events may arrive in any order: the end of an
     /// archive may overtake its last batches.
     pub fn apply(&mut self, event: &Event) -> Option<Finished> {
-        let (archive, outcomes) = match event {
-            Event::Batch { archive, outcomes } | Event::Archive { archive, outcomes, .. } => {
-                (archive, outcomes)
-            }
-        };
+        let Event { archive, outcomes, end } = event;
         let open = self.open.entry(archive.name.clone()).or_default();
         open.tally += &outcomes.tally;
         open.generation = open.generation.into_iter().chain(outcomes.generation).min();
-        match event {
-            Event::Batch { .. } => open.batches_judged += 1,
-            Event::Archive { end, batches, .. } => open.end = Some((end.clone(), *batches)),
+        match end {
+            None => open.batches_judged += 1,
+            Some(end) => open.end = Some(end.clone()),
         }
         let finished = open.end.as_ref().is_some_and(|(_, batches)| *batches == open.batches_judged);
         if !finished {
@@ -97,11 +93,11 @@ pub struct Arrivals {
 impl Arrivals {
     /// Counts an event. Returns whether it is the last one of its archive.
     pub fn note(&mut self, event: &Event) -> bool {
-        let (Event::Batch { archive, .. } | Event::Archive { archive, .. }) = event;
+        let Event { archive, end, .. } = event;
         let (so_far, all) = self.open.entry(archive.name.clone()).or_default();
-        match event {
-            Event::Batch { .. } => *so_far += 1,
-            Event::Archive { batches, .. } => *all = Some(*batches),
+        match end {
+            None => *so_far += 1,
+            Some((_, batches)) => *all = Some(*batches),
         }
         let is_last = *all == Some(*so_far);
         if is_last {
@@ -135,13 +131,13 @@ mod tests {
 
     fn batch(name: &str, indexed: u64, unconfirmed: u64) -> Event {
         let tally = Tally { indexed, unconfirmed, ..Tally::default() };
-        Event::Batch { archive: archive(name), outcomes: Outcomes { tally, ..Outcomes::default() } }
+        Event { archive: archive(name), outcomes: Outcomes { tally, ..Outcomes::default() }, end: None }
     }
 
     fn end(name: &str, read: u64, batches: u64, end: ArchiveEnd) -> Event {
         let tally = Tally { read, ..Tally::default() };
         let outcomes = Outcomes { tally, ..Outcomes::default() };
-        Event::Archive { archive: archive(name), outcomes, batches, end }
+        Event { archive: archive(name), outcomes, end: Some((end, batches)) }
     }
 
     fn fate(events: &[Event]) -> Option<Fate> {

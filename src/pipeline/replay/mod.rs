@@ -62,7 +62,7 @@ impl Replay<'_> {
         let end = end.unwrap_or_else(|| ArchiveEnd::Abandoned("an internal error (please report it)".into()));
         let (outcomes, batches) = reading.outlet.finish();
         // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
-        let _ = events.send(Event::Archive { archive: self.file.clone(), outcomes, batches, end });
+        let _ = events.send(Event { archive: self.file.clone(), outcomes, end: Some((end, batches)) });
     }
 }
 
@@ -205,8 +205,8 @@ mod tests {
         let mut chunks = Vec::new();
         for event in events {
             match event {
-                Event::Batch { outcomes, .. } => chunks.push(outcomes),
-                Event::Archive { outcomes, end, batches: reported, .. } => {
+                Event { outcomes, end: None, .. } => chunks.push(outcomes),
+                Event { outcomes, end: Some((end, reported)), .. } => {
                     assert_eq!(reported as usize, batches.len() + chunks.len());
                     return Observed { batches, chunks, outcomes, end };
                 }

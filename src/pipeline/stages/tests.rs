@@ -67,7 +67,7 @@ fn read(name: &str, batches: &Sender<Batch>, events: &Sender<Event>) {
     let outcomes =
         Outcomes { tally: Tally { read: BATCHES * ROWS, ..Tally::default() }, ..Outcomes::default() };
     let end = ArchiveEnd::Complete;
-    events.send(Event::Archive { archive, outcomes, batches: BATCHES, end }).unwrap();
+    events.send(Event { archive, outcomes, end: Some((end, BATCHES)) }).unwrap();
 }
 
 /// The result of a run.

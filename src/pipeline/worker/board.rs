@@ -1,10 +1,12 @@
 //! The archives being read, for workers that have none to open and can help.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::shared::Shared;
+
+use crate::mutex::Mutex;
 
 /// The board, shared by all workers.
 pub(super) struct Board {
@@ -32,7 +34,7 @@ pub(super) struct Opener<'b>(&'b Board);
 
 impl Drop for Opener<'_> {
     fn drop(&mut self) {
-        self.0.state().openers -= 1;
+        self.0.state.lock().openers -= 1;
         self.0.changed.notify_all();
     }
 }
@@ -46,7 +48,7 @@ impl Board {
 
     /// Puts an archive on the board, for others to help with.
     pub(super) fn put(&self, archive: &Arc<Shared>) {
-        self.state().archives.push(archive.clone());
+        self.state.lock().archives.push(archive.clone());
         self.changed.notify_all();
         for (sender, _) in &self.news {
             // If the channel is full, a message is already waiting.
@@ -61,12 +63,12 @@ impl Board {
 
     /// Joins an archive that needs help, if there is one.
     pub(super) fn try_take(&self) -> Option<Arc<Shared>> {
-        self.state().joined()
+        self.state.lock().joined()
     }
 
     /// Removes an archive, after all its ranges are taken.
     pub(super) fn remove(&self, archive: &Arc<Shared>) {
-        self.state().archives.retain(|other| !Arc::ptr_eq(other, archive));
+        self.state.lock().archives.retain(|other| !Arc::ptr_eq(other, archive));
     }
 
     /// Returns the guard of a worker that may still open archives. The other workers wait until it is dropped, so a panic
@@ -77,7 +79,7 @@ impl Board {
 
     /// Waits for an archive to help with, and joins it. None if there will be no more.
     pub(super) fn take(&self) -> Option<Arc<Shared>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         loop {
             if let Some(archive) = state.joined() {
                 return Some(archive);
@@ -87,9 +89,5 @@ impl Board {
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -294,7 +294,7 @@ impl Workers<'_> {
         };
         let ReadRows { outcomes, batches, .. } = found;
         // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
-        let _ = out.events.send(Event::Archive { archive, outcomes, batches, end });
+        let _ = out.events.send(Event { archive, outcomes, end: Some((end, batches)) });
     }
 
     /// Whether the file has changed so recently that it may be incomplete.

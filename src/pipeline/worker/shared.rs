@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::superseded::Superseded;
 use crate::model::{Archive, ArchiveEnd, Outcomes, Version};
+use crate::mutex::Mutex;
 use crate::pipeline::archive::{ArchiveError, Database, Image, Room, bytes_to_read};
 
 /// Number of rows in a range. It takes a few milliseconds, so readers end at about the same time, and finding its first
@@ -112,12 +113,12 @@ impl Shared {
 
     /// Whether there is work for another reader.
     pub(super) fn wants_help(&self) -> bool {
-        self.state().ranges.len() > 1
+        self.state.lock().ranges.len() > 1
     }
 
     /// Makes the caller a reader, unless nothing is left to read. Each reader must call [`Self::leave`].
     pub(super) fn join(&self) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let joins = !state.ranges.is_empty();
         state.readers += usize::from(joins);
         joins
@@ -125,12 +126,12 @@ impl Shared {
 
     /// Takes the next range of row ids.
     pub(super) fn next_range(&self) -> Option<RangeInclusive<i64>> {
-        self.state().ranges.pop()
+        self.state.lock().ranges.pop()
     }
 
     /// Adds the results of a reader that has finished. Returns the results of all readers if it is the last one.
     pub(super) fn leave(&self, found: ReadRows) -> Option<ReadRows> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if found.end.is_some() {
             state.ranges.clear();
         }
@@ -149,10 +150,6 @@ impl Shared {
             all.end = Some(ArchiveEnd::Broken(reason));
         }
         Some(all)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

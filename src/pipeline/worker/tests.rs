@@ -68,7 +68,7 @@ impl Observed {
     /// Returns the end and the rows of the only archive.
     fn end(&self) -> (ArchiveEnd, Tally) {
         let events: Vec<Event> = self.events.try_iter().collect();
-        let [Event::Archive { outcomes, end, .. }] = &events[..] else { panic!("{events:?}") };
+        let [Event { outcomes, end: Some((end, _)), .. }] = &events[..] else { panic!("{events:?}") };
         (end.clone(), outcomes.tally.clone())
     }
 

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::model::Senders;
-use crate::observe::captured::lines_of;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::StopReason;
+use crate::tests::captured::lines_of;
 
 /// Returns the policy for a server that may refuse requests for a minute after an outage.
 fn policy(budget: Option<Duration>) -> Policy {

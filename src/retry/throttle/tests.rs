@@ -7,7 +7,7 @@ use crate::shutdown::StopReason;
 fn admits(most: usize, taken: usize, bytes: usize) -> bool {
     let throttle = Throttle::new(Senders::fixed(most), Stop::new(), None);
     let _permit = throttle.acquire(taken).unwrap();
-    throttle.state().has_room_for(bytes)
+    throttle.state.lock().has_room_for(bytes)
 }
 
 /// Acquires a permit without a pause before it.
@@ -21,18 +21,18 @@ fn acquire(throttle: &Throttle) -> Permit<'_> {
 fn there_are_as_many_permits_as_the_limit() {
     let throttle = Throttle::new(Senders::fixed(4), Stop::new(), None);
     let mut permits: Vec<Permit<'_>> = (0..4).map(|_| acquire(&throttle)).collect();
-    assert!(!throttle.state().has_room_for(0));
+    assert!(!throttle.state.lock().has_room_for(0));
     permits.pop().unwrap().pushed_back(None);
-    assert_eq!((throttle.limit(), throttle.state().in_flight), (2, 3));
+    assert_eq!((throttle.limit(), throttle.state.lock().in_flight), (2, 3));
     permits.pop();
-    assert!(!throttle.state().has_room_for(0), "two are in flight, and no more are allowed");
+    assert!(!throttle.state.lock().has_room_for(0), "two are in flight, and no more are allowed");
     permits.pop();
-    assert!(throttle.state().has_room_for(0));
+    assert!(throttle.state.lock().has_room_for(0));
     drop(permits);
     for _ in 0..2 + 3 {
         throttle.acquire(0).unwrap().succeeded();
     }
-    assert_eq!((throttle.limit(), throttle.state().in_flight), (4, 0));
+    assert_eq!((throttle.limit(), throttle.state.lock().in_flight), (4, 0));
 }
 
 #[test]
@@ -49,13 +49,13 @@ fn a_waiting_request_is_admitted_when_there_is_room() {
     let held = throttle.acquire(MAX_BYTES).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| throttle.acquire(1).is_ok());
-        while throttle.state().waiting.is_empty() {
+        while throttle.state.lock().waiting.is_empty() {
             std::thread::yield_now();
         }
         drop(held);
         assert!(waiting.join().unwrap());
     });
-    let state = throttle.state();
+    let state = throttle.state.lock();
     assert_eq!((state.in_flight, state.bytes, state.waiting.len()), (0, 0, 0));
 }
 
@@ -97,7 +97,7 @@ fn progress_of_any_kind_is_a_sign_of_life() {
     let long_ago = Instant::now().checked_sub(UNAVAILABLE_AFTER).unwrap();
     acquire().pushed_back(None);
     assert_eq!((throttle.health(), throttle.limit()), (Health::PushingBack, 1));
-    throttle.state().failing_since = Some(long_ago);
+    throttle.state.lock().failing_since = Some(long_ago);
     acquire().pushed_back(None);
     assert_eq!(throttle.health(), Health::Unavailable);
     acquire().pushed_back_in_part();
@@ -136,7 +136,7 @@ fn no_pause_outlasts_the_budget() {
     throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(200)));
     let pause = throttle.pause().unwrap();
     assert!(pause > Duration::from_secs(1) && pause <= Duration::from_secs(2), "{pause:?}");
-    throttle.state().failing_since = Instant::now().checked_sub(Duration::from_secs(2));
+    throttle.state.lock().failing_since = Instant::now().checked_sub(Duration::from_secs(2));
     assert_eq!(throttle.pause(), None);
     assert!(throttle.failing_for() >= Duration::from_secs(2));
 }

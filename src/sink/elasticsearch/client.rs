@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ureq::Agent;
@@ -20,6 +20,7 @@ use crate::exit::Failure;
 use crate::http::encoding::gzip;
 use crate::http::nodes::Nodes;
 use crate::http::{self, TransportError};
+use crate::mutex::Mutex;
 
 mod counted;
 mod failover;
@@ -145,12 +146,12 @@ impl Client {
 
     /// Returns the last answer that was a page, as one line.
     pub fn page(&self) -> Option<String> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.pages.lock().0.clone()
     }
 
     /// Like [`Client::page`], but None if any answer was not a page.
     pub fn only_page(&self) -> Option<String> {
-        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let pages = self.pages.lock();
         pages.0.clone().filter(|_| !pages.1)
     }
 
@@ -242,7 +243,7 @@ impl Client {
 
     /// Records whether the reply to a request was a page.
     fn record_page(&self, reply: &Reply) {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.pages.lock();
         if reply.is_page() {
             pages.0 = Some(reply.reason());
         } else {
@@ -252,7 +253,7 @@ impl Client {
 
     /// Records that a proxy has answered instead of the server, without a connection to it.
     fn record_refusal(&self, why: &str) {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(why.to_owned());
+        self.pages.lock().0 = Some(why.to_owned());
     }
 
     /// Compresses a body, if compression is configured.

@@ -1,6 +1,6 @@
 //! The indices behind the names as last looked up, which all senders share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::agreement::disagreement;
 use super::answer::{NoAnswer, pages_as_outages};
@@ -9,6 +9,7 @@ use super::outcome::foreign_answer;
 use super::preflight;
 use super::targets::Targets;
 use crate::model::Generation;
+use crate::mutex::Mutex;
 
 /// The targets as last looked up, shared by all senders.
 pub struct LiveTargets {
@@ -26,7 +27,7 @@ impl LiveTargets {
 
     /// Returns the targets as last looked up.
     pub fn now(&self) -> Arc<Targets> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now.lock().clone()
     }
 
     /// Looks the targets up again, unless another thread has done so since `seen`.
@@ -35,7 +36,7 @@ impl LiveTargets {
     ///
     /// Returns `Refused` if a name can no longer be written to, `Unavailable` if there is no answer for now.
     pub fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, NoAnswer> {
-        let mut have_disagreed = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut have_disagreed = self.refreshing.lock();
         let before = self.now();
         if before.generation != seen {
             return Ok(before);
@@ -62,7 +63,7 @@ impl LiveTargets {
             *have_disagreed = false;
         }
         let now = Arc::new(now);
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();
+        *self.now.lock() = now.clone();
         Ok(now)
     }
 }

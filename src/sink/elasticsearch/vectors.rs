@@ -12,7 +12,7 @@
 //! few round trips per run.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -25,6 +25,7 @@ use crate::model::schema::vectors;
 use crate::model::{
     Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Names, Outcomes, Post, Version,
 };
+use crate::mutex::Mutex;
 use crate::sink::elasticsearch::client::{ContentType, Reply};
 use crate::sink::upcoming::Upcoming;
 use crate::timestamp::now_millis;
@@ -99,7 +100,7 @@ impl Prover {
 
     fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
         if self.decided.get().is_none() && sample.shows_byte_order() {
-            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut attempts = self.attempts.lock();
             // Another worker may have found out while this one waited.
             if self.decided.get().is_none() {
                 *attempts += 1;

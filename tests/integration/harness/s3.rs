@@ -39,6 +39,10 @@ struct State {
     puts: usize,
     /// Keys per page.
     page: usize,
+    /// Ignores delimiters, as servers do that support only those of one character.
+    ignores_delimiters: bool,
+    /// Ignores `start-after`, as some servers do.
+    ignores_start_after: bool,
     /// The modification time of all objects in listings.
     modified: String,
     script: Script,
@@ -122,6 +126,16 @@ impl FakeS3 {
     /// Sets the number of keys per page.
     pub(crate) fn pages_of(&self, keys: usize) {
         self.shared.lock().page = keys;
+    }
+
+    /// Ignores delimiters from now on.
+    pub(crate) fn ignore_delimiters(&self) {
+        self.shared.lock().ignores_delimiters = true;
+    }
+
+    /// Ignores `start-after` from now on.
+    pub(crate) fn ignore_start_after(&self) {
+        self.shared.lock().ignores_start_after = true;
     }
 
     /// Gives all objects the current time as modification time.
@@ -335,11 +349,29 @@ impl State {
         }
         let prefix = request.param("prefix").unwrap_or_default();
         let after = request.param("continuation-token").and_then(|token| token.strip_prefix("after+/="));
-        let mut keys = self
+        let start = request.param("start-after").filter(|_| !self.ignores_start_after);
+        let after = after.or(start).unwrap_or_default();
+        let keys = self
             .objects
-            .range::<str, _>((Bound::Excluded(after.unwrap_or_default()), Bound::Unbounded))
+            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
             .skip_while(|(key, _)| key.as_str() < prefix)
             .take_while(|(key, _)| key.starts_with(prefix));
+        let delimiter = request.param("delimiter").filter(|_| !self.ignores_delimiters);
+        let group_of = |key: &str| {
+            let delimiter = delimiter?;
+            let at = key.get(prefix.len()..)?.find(delimiter)?;
+            key.get(..prefix.len() + at + delimiter.len()).map(str::to_owned)
+        };
+        let mut groups: Vec<String> = Vec::new();
+        let mut keys = keys.filter(|(key, _)| match group_of(key) {
+            None => true,
+            Some(group) => {
+                if groups.last() != Some(&group) {
+                    groups.push(group);
+                }
+                false
+            }
+        });
         let page: Vec<_> = keys.by_ref().take(self.page).collect();
         let is_truncated = keys.next().is_some();
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -354,6 +386,9 @@ impl State {
             xml += &format!("<Contents><Key>{key}</Key><LastModified>{}</LastModified>", self.modified);
             xml += &format!("<ETag>{}</ETag><Size>{}</Size>", object.etag, object.body.len());
             xml += "<StorageClass>STANDARD</StorageClass></Contents>";
+        }
+        for group in groups {
+            xml += &format!("<CommonPrefixes><Prefix>{group}</Prefix></CommonPrefixes>");
         }
         xml += "</ListBucketResult>";
         Reply { status: 200, headers: vec![], body: xml.into_bytes() }

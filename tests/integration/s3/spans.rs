@@ -1,59 +1,110 @@
-//! `--source s3`: which of the listed objects are loaded, with `--from` and `--to`, and by size and ETag.
+//! `--source s3` with `--from` and `--to`: pages outside the time span are skipped if the key names allow it.
 
 use super::{BUCKET, archives, ingest, put, run, with};
 use crate::harness::TestEnv;
 use crate::harness::archives::Archive;
 use crate::harness::s3::{FakeS3, is_listing, is_object};
 
-/// The names that would be loaded.
-fn taken(env: &TestEnv, s3: &FakeS3, arguments: &[&str]) -> Vec<String> {
+/// The number of pages of a year with an archive every five minutes. The fake's pages have fewer keys.
+const PAGES: usize = 105;
+const KEYS_OF_A_PAGE: usize = 10;
+
+/// A bucket with this number of pages, and an archive every 8 hours.
+fn a_year(lead: &str) -> (TestEnv, FakeS3) {
+    let (env, s3) = with(&[]);
+    s3.pages_of(KEYS_OF_A_PAGE);
+    for n in 0..PAGES * KEYS_OF_A_PAGE {
+        let (day, hour) = (n / 3, 8 * (n % 3));
+        let time = format!("2025{:02}{:02}_{hour:02}0000", 1 + day / 30, 1 + day % 30);
+        // Days that do not exist have no time, and are not archives of this form.
+        if !["20250229", "20250230"].iter().any(|day| time.starts_with(day)) {
+            s3.put(&format!("in/{lead}{time}.db.zip"), "x");
+        }
+    }
+    (env, s3)
+}
+
+/// The names that would be loaded, and the number of requests that it took.
+fn taken(env: &TestEnv, s3: &FakeS3, arguments: &[&str]) -> (Vec<String>, usize) {
+    let before = s3.requests().len();
     let list = run(ingest(env, s3).args(&["--list"]).args(arguments), s3).exits(0);
     let lines = list.stdout.lines().filter(|line| line.ends_with("\ttake"));
-    lines.map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect()
+    let names = lines.map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
+    (names, s3.requests().len() - before)
 }
 
 #[test]
-fn no_archive_of_the_time_span_is_missed_whatever_its_key() {
-    let (env, s3) = with(&[]);
-    s3.pages_of(10);
-    // Three archives a day, each page with names of the same form.
-    for (n, hour) in (1..=30).flat_map(|day| ["00", "08", "16"].map(|hour| (day, hour))) {
-        s3.put(&format!("in/mega_jetstream_202511{n:02}_{hour}0000.db.zip"), "x");
-    }
-    let mut expected =
-        ["00", "08", "16"].map(|hour| format!("mega_jetstream_20251120_{hour}0000.db.zip")).to_vec();
-    for other in [
-        "in/2024/mega_20251120_010000.db.zip",
-        "in/20251120_020000.db.zip",
-        "in/zzz_20251120_030000.db.zip",
-        "in/mega_jetstream_2_20251120_040000.db.zip",
-        "in/mega_jetstream_1/mega_20251120_050000.db.zip",
-        "in/mega_jetstream_2025/20251120_060000.db.zip",
-        "in/mega_jetstream_20250101_000000/20251120_070000.db.zip",
-        "in/mega_jetstream_20250101_000000_to_20251120_090000.db.zip",
-        "in/mega_jetstream_20261231_000000_to_20251120_100000.db.zip",
-        "in/mega_jetstream_eu_20251120_110000.db.zip",
-    ] {
+fn listing_one_day_of_a_year_takes_four_requests() {
+    let (env, s3) = a_year("mega_jetstream_");
+    let (all, requests) = taken(&env, &s3, &[]);
+    assert_eq!(requests, all.len().div_ceil(KEYS_OF_A_PAGE));
+    assert!(requests > 100, "{requests}");
+    let day = ["20251130_000000", "20251130_080000", "20251130_160000"];
+    let expected = day.map(|time| format!("mega_jetstream_{time}.db.zip"));
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+    assert_eq!(
+        (names.as_slice(), requests),
+        (&expected[..], 4),
+        "one page, the keys with another lead, the days, and that day"
+    );
+    // An open span includes everything after its start.
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30"]);
+    assert_eq!(names, all[all.iter().position(|name| *name == expected[0]).unwrap()..]);
+    assert_eq!(requests, 3 + (21usize * 3).div_ceil(KEYS_OF_A_PAGE));
+    let (names, requests) = taken(&env, &s3, &["--to", "2025-01-05"]);
+    assert_eq!((names.len(), requests), (12, 4));
+}
+
+#[test]
+fn listing_by_a_prefix_that_ends_before_the_time_takes_three_requests() {
+    let (env, s3) = a_year("");
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+    assert_eq!((names.len(), requests), (3, 3));
+    // Many keys after all times are listed to their end.
+    (0..2 * KEYS_OF_A_PAGE).for_each(|n| s3.put(&format!("in/other_{n:02}.txt"), "x"));
+    s3.put("in/zzz_20251130_010000.db.zip", "x");
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+    assert_eq!((names.len(), requests), (4, 6));
+}
+
+#[test]
+fn no_archive_is_missed_whatever_its_name() {
+    let others = [
+        "in/2024/mega_jetstream_20251130_010000.db.zip",
+        "in/before_20251130_010000.db.zip",
+        "in/20251130_010000.db.zip",
+        "in/zzz_20251130_010000.db.zip",
+        "in/mega_jetstream_1/mega_20251130_010000.db.zip",
+        "in/mega_jetstream_eu_20251130_010000.db.zip",
+        "in/mega_jetstream_1_20251130_010000.db.zip",
+        "in/mega_jetstream_2_20251130_010000.db.zip",
+        "in/mega_jetstream_202/mega_20251130_010000.db.zip",
+    ];
+    for other in others {
+        let (env, s3) = a_year("mega_jetstream_");
         s3.put(other, "x");
-        expected.push(other.rsplit('/').next().unwrap().to_owned());
+        let (names, _) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+        let name = other.rsplit('/').next().unwrap();
+        assert!(names.len() == 4 && names.iter().any(|taken| taken == name), "{other}: {names:?}");
     }
-    expected.sort_by_key(|name| name[name.len() - 22..].to_owned());
-    assert_eq!(taken(&env, &s3, &["--from", "2025-11-20", "--to", "2025-11-21"]), expected);
-    // Of two objects with the same name, neither is loaded, even if only one is within the part of the bucket.
-    s3.put("in/zzz/mega_jetstream_20251120_080000.db.zip", "x");
-    expected.retain(|name| name != "mega_jetstream_20251120_080000.db.zip");
-    assert_eq!(taken(&env, &s3, &["--from", "2025-11-20", "--to", "2025-11-21"]), expected);
 }
 
 #[test]
-fn a_longer_prefix_selects_a_part_of_a_bucket_with_fewer_requests() {
-    let (env, s3) = with(&[]);
-    s3.pages_of(10);
-    (1..=30).for_each(|day| s3.put(&format!("in/mega_202511{day:02}_000000.db.zip"), "x"));
-    let list = ingest(&env, &s3).args(&["--list"]).var("S3_SQLITE_DB_PREFIX", "in/mega_2025112");
-    let list = run(list, &s3).exits(0);
-    assert_eq!(list.stdout.lines().filter(|line| line.ends_with("\ttake")).count(), 10);
-    assert_eq!(s3.requests().iter().filter(|request| is_listing(request)).count(), 1);
+fn a_server_that_ignores_delimiters_is_asked_for_all_pages() {
+    let (env, s3) = a_year("mega_jetstream_");
+    s3.ignore_delimiters();
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+    assert_eq!(names.len(), 3);
+    assert!(requests > 100, "{requests}");
+}
+
+#[test]
+fn a_server_that_ignores_start_after_is_asked_for_all_pages() {
+    let (env, s3) = a_year("mega_jetstream_");
+    s3.ignore_start_after();
+    let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
+    assert_eq!(names.len(), 3);
+    assert!((100..120).contains(&requests), "{requests}");
 }
 
 #[test]

@@ -6,14 +6,15 @@
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
 use crate::auth::aws::signature::Credentials;
 use crate::auth::aws::{CredentialSources, KeySource, Keys};
+use crate::mutex::Mutex;
 use crate::timestamp::now_millis;
 
 mod nearby;
@@ -112,13 +113,9 @@ impl Provider {
 
     /// Masks the current credentials in a server's text.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
-        if let Some(credentials) = &self.current().credentials {
+        if let Some(credentials) = &self.current.lock().credentials {
             credentials.cut_out_of(text);
         }
-    }
-
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns credentials that are valid for some minutes, as far as is known.
@@ -127,7 +124,7 @@ impl Provider {
     ///
     /// Returns [`CredentialError`] if there are no valid credentials.
     pub(crate) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
-        let mut current = self.current();
+        let mut current = self.current.lock();
         let now = now_millis();
         let valid = current.credentials.clone().filter(|credentials| !credentials.expire_within(now, 0));
         let Some(valid) = valid else {
@@ -139,7 +136,7 @@ impl Provider {
         }
         drop(current);
         match self.find() {
-            Ok(found) => Ok(self.current().credentials.insert(Arc::new(found)).clone()),
+            Ok(found) => Ok(self.current.lock().credentials.insert(Arc::new(found)).clone()),
             Err(CredentialError::Unavailable(why) | CredentialError::Refused(why)) => {
                 log::warn!("the AWS credentials expire soon and cannot be renewed: {why}");
                 Ok(valid)
@@ -161,7 +158,7 @@ impl Provider {
         refused: &Arc<Credentials>,
         is_certain: bool,
     ) -> Result<Option<Arc<Credentials>>, CredentialError> {
-        let mut current = self.current();
+        let mut current = self.current.lock();
         match &current.credentials {
             // Another thread has already found new ones.
             Some(others) if !Arc::ptr_eq(others, refused) => return Ok(Some(others.clone())),

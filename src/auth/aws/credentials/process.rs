@@ -31,7 +31,7 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
 }
 
 fn run_within(command: &str, limit: Duration) -> Result<Credentials, String> {
-    let words = words(command).ok_or("has a credential_process with a quote that does not end")?;
+    let words = shlex::split(command).ok_or("has a credential_process with a quote that does not end")?;
     let Some((program, arguments)) = words.split_first() else {
         return Err("has an empty credential_process".to_owned());
     };
@@ -82,43 +82,6 @@ fn wait_until(child: &mut Child, end: Instant) -> io::Result<Option<ExitStatus>>
     }
 }
 
-/// Splits a command line into words, with quotes and backslashes as in a shell. None: a quote is not closed.
-fn words(command: &str) -> Option<Vec<String>> {
-    let (mut words, mut word) = (Vec::new(), None::<String>);
-    let mut characters = command.chars();
-    while let Some(c) = characters.next() {
-        match c {
-            '\'' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match characters.next()? {
-                        '\'' => break,
-                        c => word.push(c),
-                    }
-                }
-            }
-            '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match characters.next()? {
-                        '"' => break,
-                        '\\' => match characters.next()? {
-                            c @ ('"' | '\\') => word.push(c),
-                            c => word.extend(['\\', c]),
-                        },
-                        c => word.push(c),
-                    }
-                }
-            }
-            '\\' => word.get_or_insert_default().extend(characters.next()),
-            c if c.is_whitespace() => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Some(words)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,8 +90,8 @@ mod tests {
     fn words_are_split_as_in_a_shell() {
         let expected = ["/bin/a b", "--c=d e", "", "f\"g", "h i"];
         let line = r#"  "/bin/a b" --c='d e' '' "f\"g" h\ i "#;
-        assert_eq!(words(line).unwrap(), expected);
-        assert_eq!(words("a \"b"), None);
+        assert_eq!(shlex::split(line).unwrap(), expected);
+        assert_eq!(shlex::split("a \"b"), None);
     }
 
     #[test]

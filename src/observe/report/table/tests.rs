@@ -163,6 +163,6 @@ fn the_advice_to_replay_covers_only_rows_with_a_document() {
 
 #[test]
 fn digits_are_grouped_by_three() {
-    let numbers = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
+    let numbers = [0, 999, 1_000, 12_345, 1_234_567].map(|number| HumanCount(number).to_string());
     assert_eq!(numbers, ["0", "999", "1,000", "12,345", "1,234,567"]);
 }

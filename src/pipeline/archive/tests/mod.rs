@@ -2,12 +2,13 @@
 
 mod broken;
 mod buffers;
+pub(super) mod fixture;
 mod reading;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::fixture::{THREE_ROWS, database, zip};
+use self::fixture::{THREE_ROWS, database, zip};
 use super::row::Field;
 use super::{ALL_ROWS, ArchiveBuffers, ArchiveError, Database};
 

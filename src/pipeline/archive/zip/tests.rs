@@ -1,6 +1,6 @@
 //! Tests of good zips, and of those with wrong sizes, torn ones and bombs.
 
-use super::super::fixture::{THREE_ROWS, database, patch_central_header, zip, zip_by};
+use super::super::tests::fixture::{THREE_ROWS, database, patch_central_header, zip, zip_by};
 use super::*;
 
 /// Offsets of fields in a header of the central directory. Source: APPNOTE, section 4.3.12.

@@ -1,8 +1,8 @@
 //! Sends signed GET requests to one bucket. No other method is implemented, so nothing can be written to it.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ureq::http::Response;
@@ -17,6 +17,7 @@ use crate::auth::aws::{Credentials, Provider};
 use crate::config::s3::S3;
 use crate::exit::Failure;
 use crate::http::{self, TransportError};
+use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 
 mod answer;
@@ -59,7 +60,7 @@ struct Shared {
     agent: Agent,
     settings: S3,
     /// The known place of the bucket.
-    place: RwLock<Arc<Place>>,
+    place: Mutex<Arc<Place>>,
     requester_pays: AtomicBool,
     /// Whether a reply has arrived, so that a proxy lets requests pass.
     was_reached: AtomicBool,
@@ -78,7 +79,7 @@ impl Client {
         let provider = || Provider::new(settings.credentials.clone(), agent.clone());
         let shared = Shared {
             credentials: (!settings.anonymous).then(provider),
-            place: RwLock::new(Arc::new(Place::of(settings, &settings.region.name))),
+            place: Mutex::new(Arc::new(Place::of(settings, &settings.region.name))),
             // An anonymous client cannot pay.
             requester_pays: AtomicBool::new(settings.requester_pays && !settings.anonymous),
             was_reached: AtomicBool::new(false),
@@ -185,11 +186,11 @@ impl Shared {
     }
 
     fn place(&self) -> Arc<Place> {
-        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.place.lock().clone()
     }
 
     fn move_to(&self, there: Place) {
-        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.place.lock();
         if **place != there {
             let was = match self.settings.region.setting {
                 "" => "AWS_REGION is not set".to_owned(),

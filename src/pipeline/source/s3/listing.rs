@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use self::found::Found;
+use self::leap::{AFTER_DAY, Lead, Leap};
 use self::page::Page;
 use self::pages::{Pages, ask};
 use super::Object;
 use super::client::{Client, GetError};
 use crate::config::s3::BucketName;
 use crate::exit::{ExitCode, Failure};
+use crate::model::Span;
 use crate::pipeline::source::Discovery;
 use crate::retry::patience::Retries;
 
 mod found;
+mod leap;
 mod page;
 mod pages;
 
@@ -31,8 +34,7 @@ pub(super) struct Listing {
     pub(super) objects: HashMap<String, Object>,
 }
 
-/// Lists all archives below the prefix. No key is skipped, not even by `--from` and `--to`: an archive of the time range may
-/// have any key, and two keys with the same name show only if both are listed.
+/// Lists all archives below the prefix. Skips archives outside the time range if their names allow it.
 ///
 /// # Errors
 ///
@@ -43,6 +45,10 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
     let bucket = &settings.bucket;
     let mut found = Found::nothing(bucket, &settings.prefix);
     let mut pages = Pages::default();
+    let mut lead = None;
+    let mut is_first = true;
+    // The key behind which the listing continues.
+    let mut behind: Option<String> = None;
     let mut length = Length::begin(Instant::now());
     loop {
         // Checked here, since a listing of fast pages never waits.
@@ -60,13 +66,30 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
                 Err(error) => return Err(cannot_list(bucket, error)),
             }
         };
+        if std::mem::take(&mut is_first) && page.next.is_some() && settings.span != Span::ALL {
+            lead = lead_of_all(client, &page, &mut found);
+        }
+        if behind.take().is_some_and(|behind| page.keys.first().is_some_and(|first| first.key <= behind)) {
+            log::debug!("the server of {bucket} does not support start-after");
+            lead = None;
+        }
+        let leap = lead.as_ref().map_or(Leap::NextPage, |lead| lead.leap(settings.span, &page));
         length.add(&page);
         if let Some(so_far) = length.line_if_due(Instant::now()) {
             log::info!("the listing of {bucket} is not complete yet: {so_far}");
         }
         found.add(page.keys, page.unreadable);
-        let Some(token) = page.next else { break };
-        pages.continue_with(token).map_err(|error| cannot_list(bucket, error))?;
+        match (page.next, leap) {
+            (None, _) | (_, Leap::End) => break,
+            (Some(_), Leap::After(key)) => {
+                log::debug!("the listing of {bucket} continues after {key:?}");
+                pages.skip_to(key.clone());
+                behind = Some(key);
+            }
+            (Some(token), Leap::NextPage) => {
+                pages.continue_with(token).map_err(|error| cannot_list(bucket, error))?;
+            }
+        }
     }
     let seen = found.first_keys();
     let mut listing = found.in_order();
@@ -76,6 +99,29 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
         listing.discovery.nothing = Some(found::nothing(settings, &seen, elsewhere));
     }
     Ok(listing)
+}
+
+/// Returns the common lead of all archives, if the first page shows one and S3 confirms it. Adds the other keys that S3
+/// lists for that to `found`.
+fn lead_of_all(client: &Client, page: &Page, found: &mut Found<'_>) -> Option<Lead> {
+    let prefix = &client.settings().prefix;
+    let lead = Lead::of(page, prefix)?;
+    if let Some(delimiter) = lead.delimiter(prefix) {
+        let others = grouped(client, prefix, delimiter).filter(|others| lead.is_confirmed_by(others))?;
+        found.add(others.keys, 0);
+    }
+    let days = grouped(client, &lead.text, AFTER_DAY)?;
+    lead.with_days(&days)
+}
+
+/// Requests the keys below a prefix, grouped by a delimiter. None after an error: then all pages are listed, with
+/// retries.
+fn grouped(client: &Client, prefix: &str, delimiter: &str) -> Option<Page> {
+    let mut query = vec![("list-type", "2".to_owned()), ("delimiter", delimiter.to_owned())];
+    if !prefix.is_empty() {
+        query.push(("prefix", prefix.to_owned()));
+    }
+    ask(client, query, None).ok()
 }
 
 /// Returns the first keys of the whole bucket, if it may be listed.

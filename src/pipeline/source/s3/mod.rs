@@ -5,11 +5,12 @@
 //!     └────────────── client: signed GETs ◀── signature ◀── credentials ────────┘
 //! ```
 //!
-//! Nothing is written to the bucket or to disk, and no key is used as a path. Every listing has all keys, even in a
-//! spool run: `start-after` would miss archives that arrive late under an earlier name.
+//! Nothing is written to the bucket or to disk, and no key is used as a path. Every listing begins at the first key, even
+//! in a spool run: `start-after` would miss archives that arrive late under an earlier name. Only times outside `--from`
+//! and `--to` are skipped, if names allow it; see `listing::leap`.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -32,6 +33,7 @@ use super::{Discovery, Queue};
 use crate::config::s3::{BucketName, S3};
 use crate::exit::{ExitCode, Failure};
 use crate::model::Archive;
+use crate::mutex::Mutex;
 use crate::pipeline::admission::Admission;
 use crate::retry::patience::Retries;
 use crate::retry::policy::Policy;
@@ -90,13 +92,13 @@ impl Bucket {
         let retries = Retries::new(&self.client.stop, policy(self.budget));
         let listing = listing::list(&self.client, &retries)?;
         self.forget_left(&listing.objects);
-        *self.objects.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(listing.objects);
+        *self.objects.lock() = Arc::new(listing.objects);
         Ok(listing.discovery)
     }
 
     /// Forgets left keys that are no longer listed.
     fn forget_left(&self, objects: &Objects) {
-        let mut left = service::lock(&self.left);
+        let mut left = self.left.lock();
         if !left.is_empty() {
             let keys: HashSet<&str> = objects.values().map(|object| object.key.as_str()).collect();
             left.retain(|key| keys.contains(key.as_str()));
@@ -105,7 +107,7 @@ impl Bucket {
 
     /// Returns the objects of the last look.
     fn objects(&self) -> Arc<Objects> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.objects.lock().clone()
     }
 
     /// Returns the address of a found archive, and its storage class.

@@ -5,11 +5,11 @@
 //! the next look, provided that S3 answers at all.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Object;
 use super::client::{Client, GetError, MAX_DOWNLOADS};
+use crate::mutex::Mutex;
 use crate::retry::shared_health::SharedHealth;
 
 /// Number of objects given up in a row, with nothing served in between, after which the run gives up: all current
@@ -62,17 +62,17 @@ impl<'r> Service<'r> {
 
     /// Records progress of any object.
     pub(super) fn served(&self) {
-        *lock(&self.outage) = Outage::default();
+        *self.outage.lock() = Outage::default();
     }
 
     /// Records a failed request for an object.
     pub(super) fn failed(&self) {
-        lock(&self.outage).since.get_or_insert_with(Instant::now);
+        self.outage.lock().since.get_or_insert_with(Instant::now);
     }
 
     /// Records that the budget is spent on an object. Returns whether to try others.
     pub(super) fn gives_up(&self) -> bool {
-        lock(&self.outage).gives_up()
+        self.outage.lock().gives_up()
     }
 
     /// Whether to leave an object that has failed for this long, after one more request. Without an answer from S3 no
@@ -83,13 +83,13 @@ impl<'r> Service<'r> {
 
     /// Leaves an object for a later look.
     pub(super) fn leave(&self, object: &Object) {
-        lock(self.left).insert(object.key.clone());
+        self.left.lock().insert(object.key.clone());
     }
 
     /// Returns whether an object was left at its last try, and forgets that. Such an object is requested only once, so
     /// that many of them do not delay new ones at every look.
     pub(super) fn was_left(&self, object: &Object) -> bool {
-        lock(self.left).remove(&object.key)
+        self.left.lock().remove(&object.key)
     }
 
     /// Whether S3 answers a minimal listing. Refused credentials do not count as an answer.
@@ -102,12 +102,8 @@ impl<'r> Service<'r> {
 
 impl SharedHealth for Service<'_> {
     fn failing_for(&self) -> Duration {
-        lock(&self.outage).since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.outage.lock().since.map_or(Duration::ZERO, |since| since.elapsed())
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //! A proxy's rate limit refuses a request by its head. Elasticsearch itself accepts every body and refuses afterwards.
 //! In that case asking saves nothing, and stops. It also stops if the server does not answer `Expect`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::mutex::Mutex;
 use crate::sink::elasticsearch::client::ExpectAnswer;
 
 /// How long requests ask first after a refusal.
@@ -37,13 +37,13 @@ impl State {
 impl ExpectContinue {
     /// Returns whether the next request asks first.
     pub(super) fn applies(&self, now: Instant) -> bool {
-        let state = self.state();
+        let state = self.0.lock();
         state.useless < MAX_USELESS && state.is_recent(now)
     }
 
     /// Learns from a request: how the server answered `Expect`, and whether it then refused the whole request.
     pub(super) fn learn(&self, expect_answer: ExpectAnswer, is_refused: bool, now: Instant) {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if is_refused {
             if !state.is_recent(now) {
                 state.useless = 0;
@@ -56,10 +56,6 @@ impl ExpectContinue {
             (ExpectAnswer::NoAnswer, _) => MAX_USELESS,
             _ => state.useless,
         };
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Learns the request size that the server, or a proxy in front of it, accepts. All senders share what one learns. Pure
 //! except for the lock; the caller passes in the time.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::mutex::Mutex;
 
 /// Age at which a limit is raised again. A temporary slowness must not keep requests small.
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
@@ -25,7 +26,7 @@ pub(super) struct SizeLimit(Mutex<Option<(usize, Instant)>>);
 impl SizeLimit {
     /// Returns the largest size to send now. A limit that has become too old is doubled.
     pub(super) fn current(&self, now: Instant) -> usize {
-        let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limit = self.0.lock();
         if let Some((current, since)) = &mut *limit
             && now.saturating_duration_since(*since) >= TRUSTED_FOR
         {
@@ -37,7 +38,7 @@ impl SizeLimit {
     /// Records that a request of this size was divided: from now on none is larger than half of it. Returns whether the
     /// limit is new.
     pub(super) fn divided(&self, size: usize, now: Instant) -> bool {
-        let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limit = self.0.lock();
         let half = (size / 2).max(1);
         let is_news = limit.is_none_or(|(current, _)| half < current);
         if is_news {

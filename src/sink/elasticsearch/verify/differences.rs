@@ -1,12 +1,12 @@
 //! Writes differences, one JSON object per line.
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 use super::judge::Verdict;
 use crate::model::Action;
+use crate::mutex::Mutex;
 
 /// Output of differences, if any. Shared by all senders.
 pub(super) struct Differences(pub(super) Option<Mutex<Box<dyn Write + Send>>>);
@@ -45,7 +45,7 @@ impl Differences {
             field: verdict.finding.field(),
             repaired,
         };
-        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = output.lock();
         let written = write_line(&mut **output, &line);
         if repaired.is_some() && written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
             // A repair goes on even if nobody reads its output any more.
@@ -57,7 +57,7 @@ impl Differences {
 
     pub(super) fn finish(self) -> io::Result<()> {
         let Some(output) = self.0 else { return Ok(()) };
-        output.into_inner().unwrap_or_else(PoisonError::into_inner).flush()
+        output.into_inner().flush()
     }
 }
 

@@ -8,7 +8,7 @@
 //! The verifier is a sink like any other, so archives are read, ordered and counted as in a load.
 
 use std::io::Write;
-use std::sync::Mutex;
+
 use std::sync::atomic::AtomicBool;
 
 use self::differences::Differences;
@@ -19,6 +19,7 @@ use super::encode::document::write_action;
 use super::retrying::{policy, retry};
 use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, FieldChoice, Finding, Generation, Outcomes};
+use crate::mutex::Mutex;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Stopped;
 use crate::sink::Sink;

@@ -27,6 +27,7 @@ fn settings(bucket: &str, endpoint: Option<&str>, addressing: Addressing, varian
     S3 {
         bucket,
         prefix: String::new(),
+        span: crate::model::Span::ALL,
         region: Region { name: "us-east-1".into(), setting: "" },
         endpoint: endpoint.map(str::to_owned),
         addressing,

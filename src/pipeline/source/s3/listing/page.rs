@@ -12,6 +12,8 @@ use super::super::client::{GetError, judge_late, printable};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) keys: Vec<Key>,
+    /// Common prefixes of keys, if a delimiter was requested.
+    pub(super) groups: Vec<String>,
     /// The token for the next page.
     pub(super) next: Option<String>,
     /// Number of entries whose key is missing or not UTF-8.
@@ -64,6 +66,7 @@ impl Key {
 #[derive(Default)]
 struct Elements {
     keys: Vec<ListedKey>,
+    groups: Vec<String>,
     is_truncated: Option<bool>,
     next: Option<String>,
     is_encoded: bool,
@@ -91,7 +94,7 @@ pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
     // Some servers confirm encoding but do not encode.
     let is_encoded = elements.is_encoded
         && elements.keys.iter().flat_map(|listed| &listed.key).all(|key| is_url_encoded(key));
-    let mut page = Page { is_encoded, ..Page::default() };
+    let mut page = Page { is_encoded, groups: elements.groups, ..Page::default() };
     for ListedKey { key, rest } in elements.keys {
         let key = key.map(|key| if is_encoded { url_decoded(&key) } else { key });
         match key.and_then(|key| String::from_utf8(key).ok()) {
@@ -208,6 +211,7 @@ fn end(elements: &mut Elements, path: &[Vec<u8>], text: Vec<u8>) {
         }
         [b"NextContinuationToken"] => elements.next = Some(words()),
         [b"EncodingType"] => elements.is_encoded = words().eq_ignore_ascii_case("url"),
+        [b"CommonPrefixes", b"Prefix"] => elements.groups.push(String::from_utf8_lossy(&text).into_owned()),
         [b"Code"] => elements.error.0 = words(),
         [b"Message"] => elements.error.1 = words(),
         [b"Contents", ref below @ ..] => {

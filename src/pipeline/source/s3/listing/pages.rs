@@ -24,9 +24,11 @@ const PAGE_LIMIT: Duration = Duration::from_secs(90);
 pub(super) struct Pages {
     /// The token for the next page. None for the first page.
     pub(super) token: Option<String>,
+    /// The key after which the first page begins.
+    start_after: Option<String>,
     /// The tokens so far, as hashes, since a listing may have very many pages.
     seen: HashSet<u64>,
-    /// Hash of the keys of the last page, if it had any.
+    /// Hash of the keys of the last page, if it had any and was not leapt from.
     last_keys: Option<u64>,
     /// Whether pages are requested with the restore status, because there are archived objects.
     asks_for_copies: bool,
@@ -44,6 +46,11 @@ impl Pages {
         }
         self.token = Some(token);
         Ok(())
+    }
+
+    /// Restarts the listing after a key.
+    pub(super) fn skip_to(&mut self, key: String) {
+        (self.token, self.start_after, self.last_keys) = (None, Some(key), None);
     }
 
     /// Refuses a page with the very keys of the page before: a server that ignores tokens, and makes up a new one each
@@ -73,7 +80,11 @@ impl Pages {
         if !prefix.is_empty() {
             query.push(("prefix", prefix.clone()));
         }
-        query.extend(self.token.clone().map(|token| ("continuation-token", token)));
+        match (&self.token, &self.start_after) {
+            (Some(token), _) => query.push(("continuation-token", token.clone())),
+            (None, Some(key)) => query.push(("start-after", key.clone())),
+            (None, None) => {}
+        }
         let mut page = self.ask(client, &query)?;
         if !self.asks_for_copies && page.keys.iter().any(is_archived_archive) {
             self.asks_for_copies = true;

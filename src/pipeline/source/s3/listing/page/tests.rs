@@ -45,6 +45,7 @@ fn used_elements_are_read_in_any_order() {
     };
     assert_eq!(page.keys, [first, Key { key: "b".into(), ..Key::default() }]);
     assert_eq!(page.next.as_deref(), Some("1/a+b=="));
+    assert_eq!(page.groups, ["p/"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use ::zip::{CompressionMethod, ZipWriter};
 use rusqlite::{Connection, MAIN_DB};
 
 /// A table as in real archives, with three rows.
-pub(super) const THREE_ROWS: &str = "
+pub(in crate::pipeline::archive) const THREE_ROWS: &str = "
     CREATE TABLE enriched_posts (
         id INTEGER PRIMARY KEY AUTOINCREMENT, at_uri TEXT, did TEXT, time_us INTEGER, raw_post TEXT, inferences TEXT,
         created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);
@@ -18,19 +18,19 @@ pub(super) const THREE_ROWS: &str = "
         ('at://c', 'did:c', '{\"c\":1}', '{}', '2025-10-30 12:34:57');";
 
 /// Returns the bytes of a database created by `sql`.
-pub(super) fn database(sql: &str) -> Vec<u8> {
+pub(in crate::pipeline::archive) fn database(sql: &str) -> Vec<u8> {
     let mut connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(sql).unwrap();
     connection.serialize(MAIN_DB).unwrap().to_vec()
 }
 
 /// Creates a zip with these entries, deflated.
-pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+pub(in crate::pipeline::archive) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     zip_by(CompressionMethod::Deflated, entries)
 }
 
 /// Creates a zip with these entries, compressed by `method`.
-pub(super) fn zip_by(method: CompressionMethod, entries: &[(&str, &[u8])]) -> Vec<u8> {
+pub(in crate::pipeline::archive) fn zip_by(method: CompressionMethod, entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in entries {
         writer.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
@@ -40,7 +40,7 @@ pub(super) fn zip_by(method: CompressionMethod, entries: &[(&str, &[u8])]) -> Ve
 }
 
 /// Overwrites bytes of the first header in the central directory, `at` bytes after its start.
-pub(super) fn patch_central_header(zip: &mut [u8], at: usize, bytes: &[u8]) {
+pub(in crate::pipeline::archive) fn patch_central_header(zip: &mut [u8], at: usize, bytes: &[u8]) {
     let header = zip.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
     zip[header + at..header + at + bytes.len()].copy_from_slice(bytes);
 }

@@ -1,13 +1,13 @@
 //! Completions for bash, zsh and fish.
 
-use super::entries::flags;
-use super::entry::{Entry, Value};
-use crate::text::plain;
+use megastream_ingest::cli::entry::{Entry, Value};
+use megastream_ingest::cli::flags;
+use megastream_ingest::text::plain;
 
 const HEAD: &str = "# Generated from the table of options; changes here are lost.\n";
 
 /// Returns the completions for bash 4 and newer. They do not need the bash-completion package.
-pub fn bash() -> String {
+pub(super) fn bash() -> String {
     let names: Vec<_> = flags().map(|(flag, _)| format!("--{flag}")).collect();
     let mut cases = String::new();
     for (flag, entry) in flags() {
@@ -52,7 +52,7 @@ complete -F _megastream_ingest megastream_ingest
 }
 
 /// Returns the completions for zsh: a file `_megastream_ingest` in a folder of `fpath`.
-pub fn zsh() -> String {
+pub(super) fn zsh() -> String {
     let mut specs = String::new();
     for (flag, entry) in flags() {
         let text = quoted(&plain(entry.text)).replace('[', "\\[").replace(']', "\\]");
@@ -73,7 +73,7 @@ pub fn zsh() -> String {
 }
 
 /// Returns the completions for fish.
-pub fn fish() -> String {
+pub(super) fn fish() -> String {
     let mut text = format!("# fish completion for megastream_ingest\n{HEAD}");
     for (flag, entry) in flags() {
         text.push_str(&format!(

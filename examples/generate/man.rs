@@ -1,16 +1,16 @@
 //! The man page, written with the macros of man(7).
 
-use super::entries::{GROUPS, dead_letter, paths, spool_state_file};
-use super::entry::Entry;
-use super::texts::{EXAMPLES, PURPOSE};
-use crate::exit::EXIT_CODES;
-use crate::text::WIDTH;
+use megastream_ingest::cli::Entry;
+use megastream_ingest::cli::entries::{GROUPS, dead_letter, paths, spool_state_file};
+use megastream_ingest::cli::help::{EXAMPLES, PURPOSE};
+use megastream_ingest::exit::EXIT_CODES;
+use megastream_ingest::text::WIDTH;
 
 /// Date of the page's last change.
 const DATE: &str = "2026-11-27";
 
 /// Returns the whole page.
-pub fn page() -> String {
+pub(super) fn page() -> String {
     let mut page = format!(
         ".\\\" Generated from the table of options; changes here are lost.\n\
          .TH MEGASTREAM_INGEST 1 {DATE} \"megastream_ingest {}\" \"User Commands\"\n\
@@ -131,8 +131,9 @@ impl std::fmt::Display for Roff<'_> {
 
 #[cfg(test)]
 mod tests {
+    use megastream_ingest::cli::{all, flags};
+
     use super::*;
-    use crate::cli::{all, flags};
 
     #[test]
     fn every_flag_and_variable_is_there() {

@@ -1,19 +1,19 @@
 //! The tables of docs/configuration.md.
 
-use super::entries::{all, paths};
-use super::entry::Entry;
-use crate::exit::EXIT_CODES;
+use megastream_ingest::cli::Entry;
+use megastream_ingest::cli::entries::{all, paths};
+use megastream_ingest::exit::EXIT_CODES;
 
 /// Returns the mark before the generated part of this name.
-pub fn begin(name: &str) -> String {
+fn begin(name: &str) -> String {
     format!("<!-- generated: {name} -->\n")
 }
 
 /// The mark after a generated part.
-pub const END: &str = "<!-- end -->\n";
+const END: &str = "<!-- end -->\n";
 
 /// Returns the parts, each with its name.
-pub fn parts() -> [(&'static str, String); 2] {
+fn parts() -> [(&'static str, String); 2] {
     [("options", options()), ("exit codes", exit_codes())]
 }
 
@@ -22,7 +22,7 @@ pub fn parts() -> [(&'static str, String); 2] {
 /// # Errors
 ///
 /// Returns the name of a part that has no marks.
-pub fn fill(tables: &str) -> Result<String, &'static str> {
+pub(super) fn fill(tables: &str) -> Result<String, &'static str> {
     let mut filled = tables.to_owned();
     for (name, part) in parts() {
         let mark = begin(name);
