@@ -46,7 +46,7 @@ fn gunzip(body: &[u8], limit: u64) -> Result<Vec<u8>, String> {
     let tail = body.last_chunk().filter(|_| body.len() >= MIN_LENGTH).ok_or("it is cut off")?;
     let size = u32::from_le_bytes(*tail);
     if u64::from(size) > limit {
-        return Err(format!("it is larger than {limit} bytes"));
+        return Err(format!("it is cut off, or larger than {limit} bytes"));
     }
     let mut out = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
     let length = Decompressor::new().gzip_decompress(body, &mut out).map_err(|error| match error {

@@ -263,7 +263,7 @@ fn slow_look_ups_do_not_make_a_bulk_request_count_as_too_large() {
 }
 
 /// Errors as gateways write them: for people, or as JSON that is not Elasticsearch's.
-const PAGES: [(u16, &str); 10] = [
+const PAGES: [(u16, &str); 11] = [
     (302, "<html>no</html>"),
     (400, "<html>no</html>"),
     (401, "<html>no</html>"),
@@ -274,6 +274,7 @@ const PAGES: [(u16, &str); 10] = [
     (403, r#"{"error":{"code":403,"message":"Permission denied","status":"PERMISSION_DENIED"}}"#),
     (404, r#"{"statusCode":404,"message":"Cannot POST /_bulk","error":"Not Found"}"#),
     (421, "misdirected"),
+    (200, "OK"),
 ];
 
 fn page((status, body): (u16, &str)) -> Fault {

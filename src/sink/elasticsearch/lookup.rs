@@ -113,7 +113,7 @@ pub(super) fn parse(name: &'static str, question: &str, reply: &Reply) -> Result
         200..=299 if reply.body.is_empty() => Ok(Some(Indices::new())),
         200..=299 => match serde_json::from_slice(&reply.body) {
             Ok(indices) => Ok(Some(indices)),
-            Err(_) => Err(NoAnswer::unexpected(name, question, reply)),
+            Err(_) => Err(NoAnswer::not_elasticsearchs(question, reply)),
         },
         _ if is_not_offered(reply) => Ok(Some(Indices::new())),
         _ => Err(NoAnswer::unexpected(name, question, reply)),

@@ -37,7 +37,8 @@ impl Reply {
     pub fn is_page(&self) -> bool {
         let is_html = || self.body.trim_ascii_start().starts_with(b"<");
         match self.status {
-            200..=299 => is_html(),
+            // Elasticsearch answers with an object, or with nothing.
+            200..=299 => self.body.trim_ascii_start().first().is_some_and(|first| *first != b'{'),
             300..=399 => true,
             400 | 403 if auth::is_amazons(self.status, &self.body) => false,
             _ => match serde_json::from_slice::<Value>(&self.body) {
@@ -154,7 +155,10 @@ mod tests {
                 assert!(!is_page(status, body), "{status} {body}");
             }
         }
-        assert!(is_page(200, " \n<!doctype html>") && !is_page(200, "{}") && !is_page(200, ""));
+        for body in [" \n<!doctype html>", "OK", "null", "[]", "\u{1f}\u{8b}"] {
+            assert!(is_page(200, body), "{body}");
+        }
+        assert!(!is_page(200, " {}") && !is_page(200, ""));
         let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
         assert!(!is_page(403, amazons));
     }

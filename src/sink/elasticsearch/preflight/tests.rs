@@ -306,8 +306,11 @@ fn a_refused_key_a_redirect_and_a_foreign_page_are_refused() {
             "ELASTICSEARCH_API_KEY",
         ),
         (vec![(302, "")], "redirects"),
-        (vec![(200, "<html>"); 3], "unexpected answer"),
-        (vec![(200, GRANTED), (200, "<html>"), (200, "<html>")], "unexpected answer to GET /posts"),
+        (vec![(200, "<html>"); 3], "is not Elasticsearch's"),
+        (
+            vec![(200, GRANTED), (200, "<html>"), (200, "<html>")],
+            "the answer to GET /posts is not Elasticsearch's (HTTP 200 <html>)",
+        ),
         (vec![(404, "nothing"); 9], "the answer to GET /posts is not Elasticsearch's"),
     ] {
         let error = run(&client(replies), Needs::default()).unwrap_err();
