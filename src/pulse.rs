@@ -6,7 +6,7 @@
 //! system, in a request that outlasts its time-outs, or in a lock.
 
 use std::collections::HashMap;
-
+use std::path::{Path, PathBuf};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ impl Stage {
 pub struct Pulse {
     longest: Duration,
     threads: Mutex<HashMap<ThreadId, Watched>>,
+    /// The files being read.
+    reads: Mutex<HashMap<ThreadId, PathBuf>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +59,7 @@ struct Watched {
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { longest: longest_silence(), threads: Mutex::default() }
+        Self { longest: longest_silence(), threads: Mutex::default(), reads: Mutex::default() }
     }
 }
 
@@ -108,6 +110,21 @@ impl Pulse {
     /// Returns all stuck stages, each with its longest silence.
     pub fn all_stuck(&self, now: Instant) -> Vec<(Stage, Duration)> {
         Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stuck(stage, now)?))).collect()
+    }
+
+    /// Records that this thread reads a file, while it does. The read cannot be cancelled if its file server is away.
+    pub fn while_reading<T>(&self, path: &Path, read: impl FnOnce() -> T) -> T {
+        let id = thread::current().id();
+        self.reads.lock().insert(id, path.to_owned());
+        let done = read();
+        self.reads.lock().remove(&id);
+        done
+    }
+
+    /// Returns the number of files being read, and one of them.
+    pub fn being_read(&self) -> Option<(usize, PathBuf)> {
+        let reads = self.reads.lock();
+        Some((reads.len(), reads.values().min()?.clone()))
     }
 }
 

@@ -25,6 +25,9 @@ use crate::pulse::Pulse;
 /// process group.
 const ONE_REQUEST: Duration = Duration::from_millis(50);
 
+/// Time after a signal after which a file that is still being read is named: its file server may be away.
+const LONG_READ: Duration = Duration::from_secs(2);
+
 /// Why a run stops before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -246,6 +249,13 @@ impl Stop {
             let _ = stop.channel().recv();
             if stop.reason().is_some_and(|reason| reason.is_signal()) {
                 log::warn!("stopping: requests in flight are finished first; a second signal exits at once");
+                thread::sleep(LONG_READ);
+                if let Some((count, path)) = stop.pulse().being_read() {
+                    log::warn!(
+                        "still waiting for the disk or file server of {path:?} ({count} being read); a second signal \
+                         exits at once"
+                    );
+                }
             }
         };
         thread::Builder::new().name("stopping".into()).spawn(log)?;

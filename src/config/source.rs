@@ -7,7 +7,7 @@ use super::rules::check_exists;
 use super::s3::S3;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::exit::{ExitCode, Failure};
 
 /// The source of archives.
 #[derive(Clone, Debug)]
@@ -46,7 +46,11 @@ fn read_paths(settings: Settings<'_>) -> Result<Vec<PathBuf>, Failure> {
         typed => ("the command line".to_owned(), typed.clone()),
     };
     for path in &given {
-        check_exists(&name, path)?;
+        match check_exists(&name, path) {
+            // One whose disk or file server is away is left to the search: it reads the others.
+            Err(failure) if failure.code == ExitCode::Failed => {}
+            checked => checked?,
+        }
     }
     Ok(given.into_iter().map(PathBuf::from).collect())
 }

@@ -103,7 +103,7 @@ pub fn open_device(path: &Path) -> io::Result<File> {
 
 /// Whether an error may pass without a change of the settings: a disk or file server is away, or the system has run out
 /// of something. A path that leads nowhere, or that this user may not use, stays as it is until somebody acts.
-fn may_pass(error: &io::Error) -> bool {
+pub fn may_pass(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
     let of_system = error.raw_os_error().filter(|errno| *errno != Errno::LOOP.raw_os_error());
     of_system.is_some()

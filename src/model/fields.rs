@@ -1,8 +1,12 @@
 //! Which fields post documents have.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value as Json;
+
+use crate::mutex::Mutex;
+use crate::text::on_one_line;
 
 /// The choice made by `--exclude-field` and `--add-field`. It lives as long as the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,13 +44,52 @@ pub struct Model {
     pub asked: &'static str,
     /// Number of dimensions; 0 if not known yet.
     dims: AtomicUsize,
+    /// Whether any row had a vector of this model.
+    was_met: AtomicBool,
+    /// The first names of models that no field is for, until this model was met.
+    others_met: Mutex<BTreeSet<String>>,
 }
 
 impl Model {
     /// Creates a model whose number of dimensions is not known yet. The arguments are the fields of the same names.
     pub fn new(name: &'static str, path: &'static str, asked: &'static str) -> Self {
         let field = path.strip_prefix("embeddings.").unwrap_or(path);
-        Self { name, field, path, asked, dims: AtomicUsize::new(0) }
+        let (dims, was_met, others_met) = Default::default();
+        Self { name, field, path, asked, dims, was_met, others_met }
+    }
+
+    /// Records that a row has a vector of this model.
+    pub fn met(&self) {
+        self.was_met.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that a row has a vector of a model that no field is for. This model's name may be misspelled.
+    pub fn met_other(&self, name: &str) {
+        const NAMED: usize = 10;
+        if !self.was_met.load(Ordering::Relaxed) {
+            let mut others = self.others_met.lock();
+            if others.len() < NAMED && !others.contains(name) {
+                others.insert(name.to_owned());
+            }
+        }
+    }
+
+    /// Returns a warning if no row had a vector of this model.
+    pub fn missing(&self) -> Option<String> {
+        if self.was_met.load(Ordering::Relaxed) {
+            return None;
+        }
+        let others = self.others_met.lock();
+        let names: Vec<String> = others.iter().map(|name| on_one_line(name, 60)).collect();
+        let found = if names.is_empty() {
+            "the rows have vectors of no further model".to_owned()
+        } else {
+            format!("the rows have vectors of {}", names.join(", "))
+        };
+        Some(format!(
+            "--add-field {}: no row has a vector of this model; {found}: check the name",
+            self.asked
+        ))
     }
 
     /// Returns the number of dimensions, if known.
@@ -95,5 +138,18 @@ mod tests {
         assert_eq!(model.dims(), None);
         assert!(model.has_dims(768) && !model.has_dims(384) && model.has_dims(768));
         assert_eq!(model.dims(), Some(768));
+    }
+
+    #[test]
+    fn a_model_without_vectors_is_named_with_those_that_have_some() {
+        let model = Model::new("a-b", "embeddings.a_b", "vector:a-b");
+        assert!(model.missing().unwrap().contains("of no further model"));
+        (0..2).for_each(|_| model.met_other("a-c"));
+        (0..20).for_each(|n| model.met_other(&format!("\u{1b}{n:2}")));
+        let text = model.missing().unwrap();
+        assert!(text.contains("vector:a-b") && text.contains("a-c") && !text.contains('\u{1b}'), "{text}");
+        assert_eq!(text.matches(", ").count(), 9, "{text}");
+        model.met();
+        assert_eq!(model.missing(), None);
     }
 }

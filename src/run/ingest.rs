@@ -15,7 +15,7 @@ use super::{MAX_ROUNDS, Run, judge_holdings, needs, start};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output};
 use crate::exit::Failure;
 use crate::files;
-use crate::model::{Archive, Selection};
+use crate::model::{Archive, Model, Selection};
 use crate::mutex::Mutex;
 use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::lines::Lines;
@@ -207,6 +207,10 @@ impl Run<'_> {
                 });
             });
         });
+        if self.progress.figures().totals.rows.read > 0 {
+            let missing = sink.fields().models.iter().filter_map(Model::missing);
+            missing.for_each(|warning| log::warn!("{warning}"));
+        }
         queued.map(|()| again)
     }
 }

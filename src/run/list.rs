@@ -63,7 +63,8 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
         // The reader has closed the pipe, as `head` does, which is not an error.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => {
-            written.map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))
+            let cannot = |error| Failure::run(format!("standard output cannot be written: {error}"));
+            written.map_err(cannot).and_then(|()| discovery.away.map_or(Ok(()), Err))
         }
     }
 }

@@ -138,7 +138,7 @@ impl<'s> Looks<'s> {
     /// Selects the archives to take from those found. Archives that are `under_way` are not taken again.
     pub(super) fn select(
         &mut self,
-        Discovery { archives: found, left_out, nothing }: Discovery,
+        Discovery { archives: found, left_out, nothing, .. }: Discovery,
         archives: &Archives,
         state: &StateFile,
         under_way: impl Fn(&str) -> bool,

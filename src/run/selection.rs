@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Archive, Criteria, Outside, Selection, archive_seconds};
+use crate::model::{ARCHIVE_SUFFIX, Archive, Criteria, Outside, Selection, archive_seconds};
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::pipeline::source::LeftOut;
 use crate::timestamp::rfc3339_millis;
@@ -94,7 +94,8 @@ fn why_not_taken(archive: &Archive, state: &StateFile, criteria: &Criteria) -> O
 }
 
 /// Counts the archives that cannot be looked at: those to take up later, and those that are done. Their size and time
-/// are unknown, so one that is marked as failed counts as changed.
+/// are unknown, so one that is marked as failed counts as changed. A folder that cannot be listed counts as one archive,
+/// whatever the criteria.
 pub fn count_unreadable(
     selection: &mut Selection,
     left_out: &[LeftOut],
@@ -105,9 +106,13 @@ pub fn count_unreadable(
         let name = left_out.name().to_owned();
         Archive { seconds: archive_seconds(&name), name, ..Archive::default() }
     };
-    let archives = left_out.iter().filter(|left_out| left_out.is_for_now).map(archive).collect();
+    let (archives, folders): (Vec<_>, Vec<_>) = left_out
+        .iter()
+        .filter(|left_out| left_out.is_for_now)
+        .map(archive)
+        .partition(|archive| archive.name.ends_with(ARCHIVE_SUFFIX));
     let selected = select(archives, state, criteria);
-    selection.unreadable = selected.take.len() as u64;
+    selection.unreadable = (selected.take.len() + folders.len()) as u64;
     selection.already_done += selected.already_done;
 }
 

@@ -139,6 +139,38 @@ fn a_folder_that_cannot_be_listed_for_now_does_not_count_as_a_wrong_setting() {
     assert_eq!(env.status_of(&archive(0)), "pending");
 }
 
+#[test]
+fn the_other_folders_are_loaded_if_one_does_not_answer_for_now() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    let Some(shim) = shim(&env) else { return };
+    std::fs::create_dir(env.path("away")).unwrap();
+    let run = |arguments: &[&str]| {
+        let run = with_shim(&env, &shim).var("LIST_ERRNO", "116").var("LIST_FOLDER", "/away");
+        run.args(&["archives", "away"]).args(arguments).run()
+    };
+    for arguments in [&["--dry-run"][..], &[], &["--from", "2025-12-18"], &["--shard", "0/1"]] {
+        let run = run(arguments).exits(1).says("\"away\" is left out: it cannot be read for now");
+        run.counts(&[("archives.discovered", 2), ("archives.pending", 1)]);
+    }
+    assert_eq!(env.status_of(&archive(0)), "processed");
+    let list = run(&["--list"]).exits(1).says("away cannot be read: Stale file handle");
+    list.check(list.stdout.contains(&archive(0).name()), "the other folder is listed");
+    run(&["--check"]).exits(1).says("away cannot be read: Stale file handle");
+    env.run(&["archives", "away"]).exits(0);
+    // On a stale mount even the folder itself cannot be looked at.
+    let stale = || with_shim(&env, &shim).var("STAT_ERRNO", "116").var("LIST_FOLDER", "away");
+    stale()
+        .args(&["archives", "away"])
+        .run()
+        .exits(1)
+        .counts(&[("archives.already_done", 1), ("archives.pending", 1)]);
+    stale().args(&["away"]).run().exits(1).says("run again once its disk or file server answers");
+    // Nothing can be loaded if none answers, or if a path is wrong.
+    let alone = with_shim(&env, &shim).var("LIST_ERRNO", "116").args(&["archives", "away"]);
+    alone.run().exits(1).says("run again once its disk or file server answers");
+    run(&["none"]).exits(2).says("does not exist");
+}
+
 /// Runs a script in a mount namespace. None, with a message, where namespaces are not allowed.
 #[expect(clippy::print_stdout, reason = "it says why a test is skipped")]
 pub(crate) fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocation<'e>> {

@@ -121,6 +121,17 @@ fn unreadable_added_fields_are_dropped_and_counted_by_name() {
 }
 
 #[test]
+fn a_model_that_no_row_has_is_named_at_the_end() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(full_post("p"))]);
+    const WARNING: &str =
+        "no row has a vector of this model; the rows have vectors of all-mpnet-base-v2: check the name";
+    let run = env.run(&["--dry-run", "--add-field", "vector:all-mpnet-base-v3"]).exits(0).says(WARNING);
+    run.says("--add-field vector:all-mpnet-base-v3");
+    let run = env.run(&["--dry-run", "--add-field", "vector:all-mpnet-base-v2"]).exits(0);
+    run.check(!run.stderr.contains("no row has"), "this one is there");
+}
+
+#[test]
 fn added_fields_are_mapped_and_checked() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(full_post("p"))]);
     env.fake.store(|store| store.indices.clear());

@@ -263,13 +263,14 @@ fn slow_look_ups_do_not_make_a_bulk_request_count_as_too_large() {
 }
 
 /// Errors as gateways write them: for people, or as JSON that is not Elasticsearch's.
-const PAGES: [(u16, &str); 9] = [
+const PAGES: [(u16, &str); 10] = [
     (302, "<html>no</html>"),
     (400, "<html>no</html>"),
     (401, "<html>no</html>"),
     (403, "<html>no</html>"),
     (404, "<html>no</html>"),
     (405, "<html>no</html>"),
+    (401, r#"{"message":"Unauthorized"}"#),
     (403, r#"{"error":{"code":403,"message":"Permission denied","status":"PERMISSION_DENIED"}}"#),
     (404, r#"{"statusCode":404,"message":"Cannot POST /_bulk","error":"Not Found"}"#),
     (421, "misdirected"),

@@ -8,6 +8,7 @@ use crate::harness::front::{Conduct, Front, Proxy};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::recorder::{Recorder, tls_of_localhost};
+use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS, is_object};
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, TestEnv, in_parallel};
 
@@ -202,6 +203,60 @@ fn s3_uses_the_proxy_except_for_no_proxy_hosts() {
         env.ingest().args(&["--proxy", &proxy.url(), "--check"]).var("no_proxy", "127.0.0.1").run().exits(0);
     }
     assert_eq!(proxy.asked().len(), asked);
+}
+
+#[test]
+fn a_proxy_that_refuses_tunnels_to_s3_during_a_run_is_an_outage() {
+    in_parallel([(4, "60", 0), (usize::MAX, "1", 4)], |(times, budget, code)| {
+        let archives = archives();
+        let env = TestEnv::new();
+        let s3 = FakeS3::start();
+        s3.put(&archives[0].name(), archives[0].zip());
+        let (config, certificate) = tls_of_localhost();
+        env.write("ca.pem", certificate);
+        let front = Front::with_tls(&s3.url(), config);
+        let endpoint = front.url().replace("http://127.0.0.1", "https://localhost");
+        let proxy = Proxy::start(None, 407);
+        s3.fail(is_object, 0, 1, Fault::Hang);
+        let running = env
+            .ingest()
+            .args(&[
+                "--source",
+                "s3",
+                "--ca-cert",
+                "ca.pem",
+                "--proxy",
+                &proxy.url(),
+                "--retry-budget",
+                budget,
+            ])
+            .without("LOCAL_SQLITE_DB_PATH")
+            .var("S3_SQLITE_DB_BUCKET", BUCKET)
+            .var("S3_SQLITE_DB_PREFIX", "")
+            .var("AWS_ENDPOINT_URL_S3", &endpoint)
+            .var("AWS_S3_ACCESS_KEY", ACCESS_KEY)
+            .var("AWS_S3_SECRET_KEY", SECRETS[0])
+            .start();
+        s3.wait_for(is_object, 1);
+        proxy.refuse_tunnels(host(&endpoint), times);
+        s3.release();
+        let run = running.wait().exits(code);
+        if code == 0 {
+            assert_holds(&env.fake, &archives);
+        } else {
+            run.says("answers HTTP 403 to CONNECT").counts(&[("archives.pending", 1)]);
+        }
+    });
+}
+
+#[test]
+fn a_proxy_that_refuses_tunnels_to_s3_from_the_start_is_a_refusal_unless_it_is_busy() {
+    let env = TestEnv::new();
+    for (status, code) in [(403, 5), (407, 5), (429, 4), (502, 4), (503, 4), (504, 4)] {
+        let proxy = Proxy::start(Some("nobody"), status);
+        let run = list(&env, "https://s3.invalid").args(&["--proxy", &proxy.url()]).run().exits(code);
+        run.says(&format!("answers HTTP {status} to CONNECT s3.invalid:443"));
+    }
 }
 
 #[test]

@@ -235,6 +235,26 @@ fn a_signal_ends_the_pause_of_a_spool_run() {
 }
 
 #[test]
+fn a_signal_names_the_file_whose_reading_hangs_and_a_second_one_ends_the_run() {
+    let env = TestEnv::with_archives(&archives()[..1]);
+    let Some(shim) = shim(&env) else { return };
+    let mut running = with_shim(&env, &shim).var("SLOW_READS", "1").start();
+    while syncs(&env).iter().all(|line| !line.starts_with("read ")) {
+        assert!(running.is_running(), "the reading still hangs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.signal("INT");
+    let waiting =
+        format!("still waiting for the disk or file server of \"archives/{}\"", archives()[0].name());
+    while !running.has_logged(&waiting) {
+        assert!(running.is_running(), "the run waits for the read");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.signal("INT");
+    running.wait().exits(130);
+}
+
+#[test]
 fn a_signal_ends_a_hanging_folder_listing() {
     for arguments in [&[][..], &["--list"], &["--check"], &["--mode", "spool"]] {
         let env = TestEnv::with_archives(&archives());

@@ -1,17 +1,22 @@
 //! Impostors receive no byte: certificates, redirects and plain HTTP, for Elasticsearch and S3.
 
 use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 
 use crate::harness::archives::{Archive, post};
 use crate::harness::fake::API_KEY;
+use crate::harness::front::{Conduct, Front};
 use crate::harness::http::{Reply, Request};
+use crate::harness::model::assert_holds;
 use crate::harness::recorder::Recorder;
-use crate::harness::{Invocation, TestEnv};
+use crate::harness::script::Fault;
+use crate::harness::{Invocation, TestEnv, in_parallel, wait_until};
 
 /// A certificate authority.
 struct Authority {
@@ -344,4 +349,76 @@ fn a_client_certificate_is_sent_and_a_missing_one_is_not_an_outage() {
         to(&env, &server).args(&files[..2]).run().exits(2).says("go together");
         to(&env, &server).args(&["--client-cert", "good.pem", "--client-key", "foreign.key"]).run().exits(2);
     }
+}
+
+/// A certificate that can be replaced while the server runs.
+#[derive(Debug)]
+struct Renewable(Mutex<Arc<CertifiedKey>>);
+
+impl Renewable {
+    fn renew(&self, certificate: Arc<CertifiedKey>) {
+        *self.0.lock().unwrap() = certificate;
+    }
+}
+
+impl ResolvesServerCert for Renewable {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.lock().unwrap().clone())
+    }
+}
+
+/// A certificate of `localhost`, changed by `change`.
+fn certified(authority: &Authority, change: impl FnOnce(&mut CertificateParams)) -> Arc<CertifiedKey> {
+    let (params, key) = server_params(change);
+    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key))
+}
+
+#[test]
+fn a_certificate_that_becomes_wrong_during_a_run_is_an_outage() {
+    in_parallel(["once", "spool", "once past its budget"], |case| {
+        let env = env();
+        let authority = Authority::new();
+        env.write("ca.pem", &authority.pem);
+        let good = certified(&authority, |_| ());
+        let expired = certified(&authority, |params| params.not_after = date_time_ymd(2020, 1, 1));
+        let shown = Arc::new(Renewable(Mutex::new(good.clone())));
+        let mut config =
+            ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(shown.clone());
+        // A resumed session does not check the certificate again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        let node = Front::with_tls(&env.fake.url(), Arc::new(config));
+        let mode = case.split(' ').next().unwrap();
+        env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+        let running = env
+            .ingest()
+            .args(&["--ca-cert", "ca.pem", "--mode", mode])
+            .args(&["--retry-budget", if case == "once" { "30" } else { "1" }])
+            .var("ELASTICSEARCH_URL", &node.url().replace("http://127.0.0.1", "https://localhost"))
+            .start();
+        env.fake.wait_for_bulks(1);
+        shown.renew(expired);
+        node.set_conduct(Conduct::Forwards);
+        env.fake.release();
+        if case.ends_with("budget") {
+            running.wait().exits(4).says("trusted before, but is not now: invalid peer certificate");
+            return;
+        }
+        let before = node.connections();
+        wait_until("the certificate is refused again and again", || node.connections() >= before + 3);
+        shown.renew(good);
+        let archives = [Archive::new("20251218_000000").with(post("a", "text"))];
+        env.wait_for_processed(&archives);
+        if mode == "spool" {
+            running.signal("TERM");
+        }
+        running.wait().exits(0);
+        assert_holds(&env.fake, &archives);
+    });
 }

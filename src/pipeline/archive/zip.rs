@@ -11,11 +11,13 @@ use ::zip::unstable::read::ZipIterable;
 use ::zip::{CompressionMethod, HasZipMetadata};
 use libdeflater::{DecompressionError, Decompressor};
 
-use self::invalid::{QUOTED_BYTES, by_beginning, invalid};
+use self::invalid::{FIRST_ENTRY, QUOTED_BYTES, by_beginning, invalid};
+use self::start::{begins_with, start};
 use super::ArchiveError;
 use crate::model::is_metadata_file;
 
 mod invalid;
+mod start;
 
 /// The first bytes of every SQLite database. Source: SQLite, "Database File Format", section 1.3.1.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -260,9 +262,14 @@ fn shown(name: &[u8]) -> String {
 }
 
 impl Entries {
-    fn of(file: impl Read + Seek, limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
+    fn of(mut file: impl Read + Seek, limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
+        let unreadable = |error: std::io::Error| invalid(error.into());
+        let start = start(&mut file).map_err(unreadable)?;
+        if start > 0 && begins_with(&mut file, 0, FIRST_ENTRY).map_err(unreadable)? {
+            return Err(broken("the file has two zips, one after the other: divide it"));
+        }
         // A known offset keeps the crate from searching the file for the start of the archive.
-        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let config = Config { archive_offset: ArchiveOffset::Known(start) };
         let mut zip = ZipIterable::try_new(file, config).map_err(invalid)?;
         if zip.len() > limits.entries {
             return Err(broken(format!("the zip has {} entries, more than {}", zip.len(), limits.entries)));

@@ -88,6 +88,7 @@ impl EmbeddingDecoder {
                 Some(MaybeString::String(text)) => self.decoder.decode_any(&text.unescape()).ok(),
                 Some(MaybeString::Other) => None,
             };
+            model.met();
             let vector = vector.filter(|vector| model.has_dims(vector.len()));
             if vector.is_none() {
                 self.dropped_others.push(model.asked);
@@ -156,7 +157,10 @@ fn read_text_embeddings<'a>(cursor: &mut Cursor<'a>, wanted: Wanted) -> Result<T
                     let text = cursor.string_or_skip()?;
                     texts.others.get_mut(n).into_iter().for_each(|place| *place = text);
                 }
-                None => cursor.skip()?,
+                None => {
+                    wanted.models.iter().for_each(|model| model.met_other(key));
+                    cursor.skip()?;
+                }
             },
         }
         Ok(())

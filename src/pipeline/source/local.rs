@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::order;
 use super::seen::Seen;
 use crate::exit::Failure;
-use crate::files::failure_that_may_pass;
+use crate::files::{failure_that_may_pass, may_pass};
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_metadata_file};
 
 /// The result of a search for archives.
@@ -23,7 +23,9 @@ pub struct Discovery {
     pub archives: Vec<Archive>,
     /// Entries named like an archive that cannot be read as one, in no particular order.
     pub left_out: Vec<LeftOut>,
-    /// The message if nothing was found: the places, the names looked for, and what is there instead.
+    /// The failure of a path that cannot be read for now. It is left out, since others can be read.
+    pub away: Option<Failure>,
+    /// The message if nothing was found in a path: the places, the names looked for, and what is there instead.
     pub nothing: Option<String>,
 }
 
@@ -69,44 +71,49 @@ impl LeftOut {
 ///
 /// Opens no file. Ignores metadata files of macOS (`._*`). Follows symbolic links to files. A file that is reached
 /// several times is one archive. Entries that cannot be archives are left out with a reason, and so are different files
-/// of the same name. A run that `spools` leaves a path out that cannot be read for now, as long as it can read another.
+/// of the same name. A path that cannot be read for now is left out, as long as another can be read. A run that `spools` takes
+/// every error of a path for one that may pass.
 ///
 /// # Errors
 ///
-/// Fails if one of the `paths` themselves cannot be read or is not an archive.
+/// Fails if one of the `paths` themselves is not an archive or cannot be read for good, or if none can be read.
 pub fn discover(paths: &[PathBuf], spools: bool) -> Result<Discovery, Failure> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
     let mut seen = Seen::default();
     let mut away = Vec::new();
+    // Paths without an archive, such as a folder whose disk is not mounted.
+    let mut empty = Vec::new();
     for path in paths {
-        let before = found.len();
-        match look_at(path, &mut found, &mut left_out, &mut seen) {
+        let before = (found.len(), left_out.len());
+        let mut others = Seen::default();
+        match look_at(path, &mut found, &mut left_out, &mut others) {
+            Ok(None) if before == (found.len(), left_out.len()) => {
+                seen.add_all(others);
+                empty.push(path);
+            }
             Ok(None) => {}
             Ok(Some(LeftOut { reason, .. })) => {
                 return Err(Failure::usage(format!("{} is not an archive: {reason}", path.display())));
             }
-            Err(error) if spools => {
-                found.truncate(before);
-                away.push((path, error));
+            Err(error) => {
+                let failure = unreadable(path, &error);
+                // The other paths do not wait for one whose disk or file server is away.
+                let passes = spools || may_pass(&error);
+                if !passes || away.len() + 1 == paths.len() {
+                    return Err(failure);
+                }
+                found.truncate(before.0);
+                away.push(failure);
+                let reason = format!("it cannot be read for now: {error}");
+                left_out.push(LeftOut { is_for_now: true, ..LeftOut::new(path, reason) });
             }
-            Err(error) => return Err(unreadable(path, &error)),
         }
-    }
-    // The other paths do not wait for one whose disk or file server is away.
-    if away.len() == paths.len()
-        && let Some((path, error)) = away.pop()
-    {
-        return Err(unreadable(path, &error));
-    }
-    for (path, error) in away {
-        let reason = format!("it cannot be read for now: {error}; the next look tries again");
-        left_out.push(LeftOut { is_for_now: true, ..LeftOut::new(path, reason) });
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
     let archives = without_repetitions(found, &mut left_out);
-    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.message(paths));
-    Ok(Discovery { archives, left_out, nothing })
+    let nothing = (!empty.is_empty()).then(|| seen.message(&empty));
+    Ok(Discovery { archives, left_out, away: away.into_iter().next(), nothing })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

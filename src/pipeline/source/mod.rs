@@ -97,7 +97,8 @@ impl Source {
         matches!(self, Self::Local(_))
     }
 
-    /// Finds the archives. A run that `spools` goes on if one of several folders cannot be read for now.
+    /// Finds the archives. Goes on if one of several folders cannot be read for now; a run that `spools` takes every error
+    /// of a folder for one that may pass.
     ///
     /// # Errors
     ///

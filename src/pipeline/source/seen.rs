@@ -34,8 +34,16 @@ impl Seen {
         }
     }
 
+    /// Adds what another folder has.
+    pub(super) fn add_all(&mut self, mut other: Self) {
+        self.entries += other.entries;
+        self.zips += other.zips;
+        self.zip = self.zip.take().or(other.zip);
+        self.folders.append(&mut other.folders);
+    }
+
     /// Formats the message: the places, the names looked for, and what is there instead.
-    pub(super) fn message(&self, paths: &[PathBuf]) -> String {
+    pub(super) fn message(&self, paths: &[&PathBuf]) -> String {
         let paths: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
         let entries = match self.entries {
             0 => "nothing is there".to_owned(),

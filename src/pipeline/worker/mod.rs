@@ -164,13 +164,16 @@ impl Workers<'_> {
         archive: &Arc<Archive>,
         buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
-        let mut needed = self.unless_changed(archive, bytes_declared(&archive.path))?;
+        let pulse = self.stop.pulse();
+        let declared = pulse.while_reading(&archive.path, || bytes_declared(&archive.path));
+        let mut needed = self.unless_changed(archive, declared)?;
         // The memory needed after unzipping, in bytes, if it turns out to be more than usual.
         let mut beside = 0;
         let total = self.admission.rooms().total();
         loop {
             let mut room = self.admission.admit(needed, self.stop)?;
-            let read = buffers.read_within(&archive.path, room.bytes());
+            let read =
+                pulse.while_reading(&archive.path, || buffers.read_within(&archive.path, room.bytes()));
             let image = self.unless_changed(archive, read)?;
             // The file is no longer in memory, and the size of the database is known now.
             room.shrink_to(beside.max(bytes_to_read(0, image.len() as u64)));

@@ -33,6 +33,9 @@ pub(super) fn check_archives(
         Err(failure) => return (failure.code, vec![Check::failed("source", failure.message)]),
     };
     let mut checks = Vec::new();
+    if let Some(failure) = discovery.away {
+        return (failure.code, vec![Check::failed("source", failure.message)]);
+    }
     if let Some(first) = discovery.left_out.first() {
         let count = discovery.left_out.len();
         let text = format!("{count} left out, such as {:?}: {} (--list names all)", first.path, first.reason);

@@ -82,7 +82,7 @@ fn rounding(mapping: &Value) -> Rounding {
 }
 
 /// Returns whether a pattern matches the whole name. `*` stands for any text.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {

@@ -2,7 +2,10 @@
  *
  * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
  * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" is logged
+ * SLOW_READS=1      reading an archive takes an hour, and "read" is logged
  * LIST_ERRNO=N      listing a folder fails with this error
+ * LIST_FOLDER=TEXT  only folders whose path ends in this text fail
+ * STAT_ERRNO=N      even looking at such a folder fails with this error
  * FOLDER_ERRNO=N    every fsync of a folder fails with this error
  * SYNC_LOG=PATH     the log: a line for each sync, and "UNSYNCED PATH" if the state file or its journal is written
  *                   before another file of the run is on disk
@@ -117,13 +120,43 @@ int close(int fd) {
     return NEXT(close)(fd);
 }
 
+static int ends_in(const char *path, const char *end) {
+    size_t length = strlen(path), tail = strlen(end);
+    return length >= tail && strcmp(path + length - tail, end) == 0;
+}
+
+int statx(int at, const char *path, int flags, unsigned mask, struct statx *found) {
+    const char *error = getenv("STAT_ERRNO"), *only = getenv("LIST_FOLDER");
+    /* A program may try with NULL whether there is such a call, which the compiler takes for impossible. */
+    const char *volatile named = path;
+    if (error && only && named && ends_in(named, only)) {
+        errno = atoi(error);
+        return -1;
+    }
+    return NEXT(statx)(at, path, flags, mask, found);
+}
+
+ssize_t read(int fd, void *buffer, size_t length) {
+    char path[PATH_MAX];
+    if (getenv("SLOW_READS")) {
+        path_of(fd, path);
+        if (ends_in(path, ".db.zip")) {
+            say("read", path);
+            sleep(3600);
+        }
+    }
+    return NEXT(read)(fd, buffer, length);
+}
+
 struct dirent64 *readdir64(DIR *folder) {
     if (getenv("SLOW_FOLDERS")) {
         say("readdir", "");
         sleep(3600);
     }
-    const char *error = getenv("LIST_ERRNO");
-    if (error) {
+    const char *error = getenv("LIST_ERRNO"), *only = getenv("LIST_FOLDER");
+    char path[PATH_MAX];
+    if (error && only) path_of(dirfd(folder), path);
+    if (error && (!only || ends_in(path, only))) {
         errno = atoi(error);
         return NULL;
     }

@@ -61,6 +61,11 @@ fn an_object_replaced_during_its_download_is_downloaded_again() {
     let conditions =
         gets(&s3, &key(&archives[1])).iter().map(|r| r.header("if-match").is_some()).collect::<Vec<_>>();
     assert_eq!(conditions, [false, true, false]);
+    // The mark is of the content that was read, so the object has not changed since.
+    let again = run(ingest(&env, &s3), &s3).exits(0);
+    again.check(!again.stderr.contains("has changed"), "the mark has the ETag and size of the download");
+    s3.put(&key(&archives[1]), Archive::new("20251218_000100").with_all(posts("once more", 3)).zip());
+    run(ingest(&env, &s3), &s3).exits(0).says("has changed since it was processed");
 }
 
 #[test]

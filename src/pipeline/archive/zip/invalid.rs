@@ -24,7 +24,7 @@ const OTHER_FORMATS: [(&[u8], &str); 7] = [
 ];
 
 /// The first bytes of a zip.
-const FIRST_ENTRY: &[u8] = b"PK\x03\x04";
+pub(super) const FIRST_ENTRY: &[u8] = b"PK\x03\x04";
 
 /// Turns an error of the `zip` crate into one of the archive.
 pub(super) fn invalid(error: ZipError) -> ArchiveError {

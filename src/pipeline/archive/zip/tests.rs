@@ -64,6 +64,59 @@ fn a_zip_without_a_db_entry_and_one_with_several_are_broken() {
     assert_broken(unpack(&zip(&[("a.db", &database), ("b.db", &database)])), "several .db entries");
 }
 
+/// Appends a comment to a zip that has none.
+fn with_comment(mut file: Vec<u8>, comment: &[u8]) -> Vec<u8> {
+    let length = file.len() - 2;
+    file[length..].copy_from_slice(&(comment.len() as u16).to_le_bytes());
+    [file.as_slice(), comment].concat()
+}
+
+/// Checks that a file holds this database, and that as much is declared for the file on disk.
+#[track_caller]
+fn assert_holds(file: &[u8], database: &[u8]) {
+    assert!(unpack(file).unwrap() == database);
+    let mut on_disk = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut on_disk, file).unwrap();
+    on_disk.rewind().unwrap();
+    let declared = super::declared(&on_disk, file.len() as u64, &ArchiveLimits::DEFAULT).unwrap();
+    assert_eq!(declared, database.len() as u64);
+}
+
+#[test]
+fn a_self_extracting_zip_is_read_behind_its_program() {
+    let database = database(THREE_ROWS);
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        let file = zip_by(method, &[("README", b"hello"), ("a.db", &database)]);
+        for program in [&b"#!/bin/sh\nexec unzip $0\n"[..], &[0x7f; 100_000], b"PK\x05\x06", b"PK\x01\x02"] {
+            assert_holds(&[program, &file].concat(), &database);
+            assert_holds(&[program, &with_comment(file.clone(), b"self-extracting")].concat(), &database);
+        }
+    }
+}
+
+#[test]
+fn a_comment_that_looks_like_the_end_of_a_zip_does_not_matter() {
+    let database = database(THREE_ROWS);
+    let file = zip(&[("a.db", &database)]);
+    let own_end = file[file.len() - 22..].to_vec();
+    for end in [&own_end, b"PK\x05\x06".as_slice(), b"PK\x05\x06, as every zip has at its end"] {
+        for comment in [end.to_vec(), [b"made by ".as_slice(), end, b", and so on"].concat()] {
+            assert_holds(&with_comment(file.clone(), &comment), &database);
+            assert_holds(&[b"#!/bin/sh", &*with_comment(file.clone(), &comment)].concat(), &database);
+        }
+        // Bytes after the zip that belong to nothing.
+        assert_holds(&[&file, end, b"\n"].concat(), &database);
+    }
+}
+
+#[test]
+fn two_zips_in_one_file_are_broken() {
+    let [first, second] = ["a.db", "bb.db"].map(|name| zip(&[(name, &database(THREE_ROWS))]));
+    for file in [[first.clone(), second].concat(), [first.clone(), first].concat()] {
+        assert_broken(unpack(&file), "two zips");
+    }
+}
+
 #[test]
 fn metadata_files_in_a_zip_do_not_matter() {
     let database = database(THREE_ROWS);

@@ -210,6 +210,26 @@ fn a_folder_of_many_thousand_archives_is_listed_completely() {
 }
 
 #[test]
+fn a_folder_without_archives_is_named_although_others_have_some() {
+    let (there, empty, other) = (folder(), folder(), folder());
+    put(there.path(), "a_20251218_000000.db.zip");
+    put(there.path(), "README");
+    put(other.path(), "a.zip");
+    let found = found_in(&[there.path(), empty.path(), other.path()]);
+    assert_eq!(names(&found), ["a_20251218_000000.db.zip"]);
+    let nothing = found.nothing.unwrap();
+    assert!(!nothing.contains(there.path().to_str().unwrap()), "{nothing}");
+    for folder in [empty.path(), other.path()] {
+        assert!(nothing.contains(folder.to_str().unwrap()), "{nothing}");
+    }
+    assert!(nothing.contains("one other entry is there") && nothing.contains("without .db"), "{nothing}");
+    // What is left out is named by itself.
+    put(empty.path(), "b.db.zip");
+    put(other.path(), "b.db.zip");
+    assert_eq!(found_in(&[empty.path(), other.path()]).nothing, None);
+}
+
+#[test]
 fn a_spool_run_reads_the_other_folders_if_one_is_away() {
     let (there, away) = (folder(), folder());
     put(there.path(), "a_20251218_000000.db.zip");

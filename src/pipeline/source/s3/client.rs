@@ -62,6 +62,8 @@ struct Shared {
     /// The known place of the bucket.
     place: Mutex<Arc<Place>>,
     requester_pays: AtomicBool,
+    /// Whether a reply has arrived, so that a proxy lets requests pass.
+    was_reached: AtomicBool,
     /// The credentials; None if requests are not signed.
     credentials: Option<Provider>,
 }
@@ -80,6 +82,7 @@ impl Client {
             place: Mutex::new(Arc::new(Place::of(settings, &settings.region.name))),
             // An anonymous client cannot pay.
             requester_pays: AtomicBool::new(settings.requester_pays && !settings.anonymous),
+            was_reached: AtomicBool::new(false),
             settings: settings.clone(),
             agent,
         };
@@ -251,10 +254,15 @@ impl Shared {
         pays: bool,
     ) -> Result<Response<Body>, Refusal> {
         let request = wanted.at(place, credentials, pays)?;
-        let mut response = self
-            .agent
-            .run(request)
-            .map_err(|error| hints::of_transport(&self.settings, place, TransportError::from(error)))?;
+        let mut response = match self.agent.run(request).map_err(TransportError::from) {
+            Ok(response) => response,
+            // A proxy that has let requests pass may do so again.
+            Err(error @ TransportError::RefusedByProxy(_)) if self.was_reached.load(Ordering::Relaxed) => {
+                return Err(GetError::unavailable(format!("{}: {error}", place.host())).into());
+            }
+            Err(error) => return Err(hints::of_transport(&self.settings, place, error).into()),
+        };
+        self.was_reached.store(true, Ordering::Relaxed);
         if response.status().is_success() {
             return Ok(response);
         }

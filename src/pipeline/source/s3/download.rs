@@ -20,6 +20,14 @@ use crate::retry::patience::{GivenUp, Retries};
 /// Maximum number of bytes per read.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// A downloaded object.
+#[derive(Debug)]
+pub(super) struct Downloaded {
+    pub(super) bytes: Vec<u8>,
+    /// Its ETag, if it has been replaced since it was listed.
+    pub(super) etag: Option<String>,
+}
+
 /// Why an object could not be downloaded.
 #[derive(Debug)]
 pub(super) enum DownloadError {
@@ -42,7 +50,7 @@ pub(super) fn download(
     object: &Object,
     service: &Service<'_>,
     retries: &Retries<'_>,
-) -> Result<Vec<u8>, DownloadError> {
+) -> Result<Downloaded, DownloadError> {
     let Client { stop, .. } = service.client;
     let limit = ArchiveLimits::DEFAULT.file_bytes;
     if object.bytes > limit {
@@ -57,7 +65,7 @@ pub(super) fn download(
         let before = part.most();
         patience.begin();
         let (why, retry_after) = match attempt(object, &mut part, service) {
-            Ok(()) => return Ok(part.into_bytes()),
+            Ok(()) => return Ok(Downloaded { etag: part.new_etag(object), bytes: part.into_bytes() }),
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {
                 part.forget();

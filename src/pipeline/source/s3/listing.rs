@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use self::found::Found;
-use self::leap::{Lead, Leap};
+use self::leap::{AFTER_DAY, Lead, Leap};
 use self::page::Page;
 use self::pages::{Pages, ask};
 use super::Object;
@@ -106,15 +106,22 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
 fn lead_of_all(client: &Client, page: &Page, found: &mut Found<'_>) -> Option<Lead> {
     let prefix = &client.settings().prefix;
     let lead = Lead::of(page, prefix)?;
-    let Some(delimiter) = lead.delimiter(prefix) else { return Some(lead) };
+    if let Some(delimiter) = lead.delimiter(prefix) {
+        let others = grouped(client, prefix, delimiter).filter(|others| lead.is_confirmed_by(others))?;
+        found.add(others.keys, 0);
+    }
+    let days = grouped(client, &lead.text, AFTER_DAY)?;
+    lead.with_days(&days)
+}
+
+/// Requests the keys below a prefix, grouped by a delimiter. None after an error: then all pages are listed, with
+/// retries.
+fn grouped(client: &Client, prefix: &str, delimiter: &str) -> Option<Page> {
     let mut query = vec![("list-type", "2".to_owned()), ("delimiter", delimiter.to_owned())];
     if !prefix.is_empty() {
-        query.push(("prefix", prefix.clone()));
+        query.push(("prefix", prefix.to_owned()));
     }
-    // After an error all pages are listed, with retries.
-    let others = ask(client, query, None).ok().filter(|others| lead.is_confirmed_by(others))?;
-    found.add(others.keys, 0);
-    Some(lead)
+    ask(client, query, None).ok()
 }
 
 /// Returns the first keys of the whole bucket, if it may be listed.

@@ -231,6 +231,12 @@ impl Part {
         self.most
     }
 
+    /// Returns the ETag of the object, in the form of the listing, if it has been replaced since it was `listed`.
+    pub(super) fn new_etag(&self, listed: &Object) -> Option<String> {
+        let (new, old) = (bare(&self.etag)?, bare(&listed.etag)?);
+        self.is_replaced.then(|| listed.etag.as_deref().unwrap_or_default().replace(old, new))
+    }
+
     /// Returns the bytes of the object.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes

@@ -19,7 +19,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::client::MAX_DOWNLOADS;
-use super::download::{DownloadError, download};
+use super::download::{DownloadError, Downloaded, download};
 use super::service::Service;
 use super::{Object, Objects, policy};
 use crate::exit::Failure;
@@ -144,7 +144,7 @@ impl ReadAhead<'_> {
     }
 
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
-        for Job { archive, object, room, alone } in jobs {
+        for Job { mut archive, object, room, alone } in jobs {
             let downloaded = self.stop().guard("a download", || {
                 if self.admission.excludes_file(object.bytes)
                     && object.bytes <= ArchiveLimits::DEFAULT.file_bytes
@@ -154,8 +154,22 @@ impl ReadAhead<'_> {
                 download(&object, &self.service, retries)
             });
             let content = match downloaded {
-                Some(Ok(bytes)) => archive::check_downloaded(&bytes, object.log.as_deref())
-                    .map(|()| Download { bytes, alone, _room: room }),
+                Some(Ok(Downloaded { bytes, etag })) => {
+                    // A mark made from it is of the content that is read.
+                    if let Some(etag) = etag {
+                        let now = Archive {
+                            bytes: bytes.len() as u64,
+                            etag: Some(etag.into()),
+                            ..(*archive).clone()
+                        };
+                        archive = Arc::new(now);
+                    }
+                    archive::check_downloaded(&bytes, object.log.as_deref()).map(|()| Download {
+                        bytes,
+                        alone,
+                        _room: room,
+                    })
+                }
                 Some(Err(DownloadError::Archive(error))) => Err(error),
                 Some(Err(DownloadError::GivenUp(failure))) => {
                     // Keeps the first failure, the only one that is reported.

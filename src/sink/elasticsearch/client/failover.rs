@@ -16,12 +16,24 @@ impl Client {
     /// Sends a request to one node and, after a failure, to the others in turn. Fails only if no node answers.
     pub(super) fn send(&self, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let result = if self.nodes.len() == 1 { self.send_to(0, ask) } else { self.send_to_any(ask) };
+        let result = result.map_err(|error| self.outage_if_trusted_before(error));
         match &result {
             Ok(answered) => self.record_page(&answered.reply),
             Err(TransportError::RefusedByProxy(why)) => self.record_refusal(why),
             Err(_) => {}
         }
         result
+    }
+
+    /// Makes it an outage if a server that has answered cannot be trusted any more. Its certificate has expired or was
+    /// renewed wrongly, and may be right again later.
+    fn outage_if_trusted_before(&self, error: TransportError) -> TransportError {
+        match error {
+            TransportError::Tls(why) if (0..self.nodes.len()).any(|node| self.nodes.has_answered(node)) => {
+                TransportError::Connect(format!("TLS was trusted before, but is not now: {why}"))
+            }
+            error => error,
+        }
     }
 
     /// Returns a client for each node that is not left out; none if there is only one node. A request has the time limit

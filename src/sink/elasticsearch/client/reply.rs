@@ -37,8 +37,7 @@ impl Reply {
     pub fn is_page(&self) -> bool {
         let is_html = || self.body.trim_ascii_start().starts_with(b"<");
         match self.status {
-            // OpenSearch answers 401 with plain text.
-            200..=299 | 401 => is_html(),
+            200..=299 => is_html(),
             300..=399 => true,
             400 | 403 if auth::is_amazons(self.status, &self.body) => false,
             _ => match serde_json::from_slice::<Value>(&self.body) {
@@ -46,7 +45,8 @@ impl Reply {
                 Ok(body) => {
                     body != Value::Object(Map::new()) && !body.get("error").is_some_and(is_elasticsearchs)
                 }
-                Err(_) => true,
+                // OpenSearch answers 401 with plain text, or without any.
+                Err(_) => self.status != 401 || is_html(),
             },
         }
     }
@@ -92,13 +92,13 @@ impl Reply {
 }
 
 /// Returns whether an `error` is written as by Elasticsearch. Gateways write their errors as JSON, too. Elasticsearch's
-/// have a type; those that are only a text quote something in brackets, or name an exception.
+/// have a type and a reason; those that are only a text quote something in brackets, or name an exception.
 ///
 /// Source: Elasticsearch, `RestController` and `ElasticsearchException`.
 fn is_elasticsearchs(error: &Value) -> bool {
     match error {
         Value::String(text) => text.contains('[') || text.contains("Exception"),
-        error => error.get("type").is_some_and(Value::is_string),
+        error => error.get("type").is_some_and(Value::is_string) && error.get("reason").is_some(),
     }
 }
 
@@ -126,20 +126,24 @@ mod tests {
         let is_page = |status, body: &str| {
             Reply { status, retry_after: None, body: body.as_bytes().to_vec() }.is_page()
         };
-        for status in [302, 307, 400, 403, 404, 405, 410, 417] {
-            for body in [
-                "",
-                "<html>",
-                "404 page not found",
-                r#"{"message":"no Route matched"}"#,
-                r#"{"statusCode":404,"message":"Cannot POST /_bulk","error":"Not Found"}"#,
-                r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#,
-                r#"{"error":null}"#,
-            ] {
+        let of_gateways = [
+            "<html>",
+            r#"{"message":"no Route matched"}"#,
+            r#"{"statusCode":404,"message":"Cannot POST /_bulk","error":"Not Found"}"#,
+            r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#,
+            r#"{"error":{"type":"authentication_error","message":"no"}}"#,
+            r#"{"error":null}"#,
+        ];
+        for status in [302, 307, 400, 401, 403, 404, 405, 410, 417] {
+            for body in of_gateways {
                 assert!(is_page(status, body), "{status} {body}");
             }
+            // OpenSearch answers 401 with plain text.
+            for body in ["", "404 page not found"] {
+                assert_eq!(is_page(status, body), status != 401, "{status} {body}");
+            }
         }
-        for status in [400, 403, 404, 405] {
+        for status in [400, 401, 403, 404, 405] {
             for body in [
                 error,
                 r#"{"error":"Incorrect HTTP method for uri [/] and method [PUT], allowed: [GET]","status":405}"#,
@@ -150,10 +154,7 @@ mod tests {
                 assert!(!is_page(status, body), "{status} {body}");
             }
         }
-        assert!(is_page(200, " \n<!doctype html>") && is_page(401, "<html>"));
-        assert!(
-            !is_page(200, "{}") && !is_page(200, "") && !is_page(401, "Unauthorized") && !is_page(401, "")
-        );
+        assert!(is_page(200, " \n<!doctype html>") && !is_page(200, "{}") && !is_page(200, ""));
         let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
         assert!(!is_page(403, amazons));
     }

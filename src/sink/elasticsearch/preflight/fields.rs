@@ -7,6 +7,7 @@ use crate::model::schema::{Kind, POST_FIELDS, vector_names};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::lookup::property;
 
+mod templates;
 mod values;
 mod vectors;
 
@@ -59,8 +60,40 @@ pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check
         checks.extend(
             property(mappings, name).into_iter().flat_map(|mapping| judge_field(index, name, kind, mapping)),
         );
+        let template = template(mappings, name, kind).into_iter();
+        checks.extend(
+            template.flat_map(|mapping| of_template(index, |by| judge_field(by, name, kind, mapping))),
+        );
     }
     checks
+}
+
+/// Returns the mapping that a dynamic template gives to a field that the mapping lacks.
+fn template<'m>(mappings: &'m Value, name: &str, kind: Kind) -> Option<&'m Value> {
+    let is_off = |parameter| mappings.get(parameter) == Some(&Value::Bool(false));
+    let guesses_this_date = !is_off("date_detection") && mappings.get("dynamic_date_formats").is_none();
+    let guessed = match kind {
+        // Judged with the vectors.
+        Kind::Vectors => return None,
+        Kind::Date if guesses_this_date => "date",
+        Kind::Keyword | Kind::Link | Kind::Text | Kind::Words | Kind::Date => "string",
+        Kind::Boolean => "boolean",
+        Kind::Integer => "long",
+        Kind::Nested(_) | Kind::Object(_) => "object",
+    };
+    let guesses = Dynamic::of(mappings, Dynamic::Guess) == Dynamic::Guess;
+    let is_unmapped = guesses && property(mappings, name).is_none();
+    is_unmapped.then(|| templates::mapping_of(mappings, name, guessed)).flatten()
+}
+
+/// Judges a mapping that a dynamic template gives to a field. `judge` gets what to name as the one that maps it.
+fn of_template<C: IntoIterator<Item = Check>>(index: &str, judge: impl FnOnce(&str) -> C) -> Vec<Check> {
+    let judged = judge(&format!("a dynamic template of {index}")).into_iter();
+    let with_advice = |check: Check| Check {
+        text: format!("{}, or add the field to the mapping of {index}", check.text),
+        ..check
+    };
+    judged.map(with_advice).collect()
 }
 
 /// Returns the mapping with the index-wide `ignore_malformed` in each field that does not set it.
@@ -151,7 +184,12 @@ fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Chec
     let guesses_dates = mappings.get("date_detection") != Some(&Value::Bool(false));
     let is_judged = |&(name, kind): &Sent| match dynamic {
         Dynamic::Reject => true,
-        Dynamic::Guess => guesses_dates && matches!(kind, Kind::Text | Kind::Words),
+        // A template may catch every text, whether it looks like a date or not.
+        Dynamic::Guess if !guesses_dates || !matches!(kind, Kind::Text | Kind::Words) => false,
+        Dynamic::Guess => {
+            let caught = templates::mapping_of(mappings, name, "string");
+            caught.is_none() || caught != templates::mapping_of(mappings, name, "date")
+        }
         Dynamic::Keep => POST_FIELDS.iter().any(|field| field.name == name && field.asked.is_some()),
     };
     let unmapped: Vec<_> = fields
@@ -186,7 +224,8 @@ fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Chec
 
 /// Checks the mapping of `at_uri`. Readers look posts up by it, as well as by `_id`.
 fn judge_at_uri(index: &str, mappings: &Value) -> Option<Check> {
-    let wrong = match property(mappings, "at_uri").map(type_of) {
+    let mapped = property(mappings, "at_uri").or_else(|| template(mappings, "at_uri", Kind::Keyword));
+    let wrong = match mapped.map(type_of) {
         Some("keyword" | "wildcard" | "constant_keyword") => return None,
         Some("text") => "maps at_uri as text: exact searches for it need keyword".to_owned(),
         // `judge_value` judges whether the field accepts texts, as for every field.

@@ -1,13 +1,18 @@
 //! Skips pages outside the requested time range, if names allow it.
 //!
-//! The archives of a year fill about a hundred pages; a day needs one of them. Keys are listed in byte order, so keys of
+//! The archives of a year fill about a hundred pages, of which a day needs one. Keys are listed in byte order, so keys of
 //! the form `LEADyyyymmdd_hhmmss.db.zip` are in the order of their times. A listing can then leap over the keys that are
 //! too old and over those that are too new. Keys with another character than a digit behind the lead come after all
 //! times, and are listed.
 //!
-//! That requires two things. All archives on the first page have this form, with the same lead. And one further request
-//! lists all keys below the prefix that do not have this lead: with the lead as the delimiter, S3 lists only these and
-//! groups the others. Otherwise all pages are listed.
+//! That requires three things:
+//!
+//! - All archives on the first page have this form, with the same lead.
+//! - One further request lists all keys below the prefix that do not have this lead: with the lead as the delimiter, S3
+//!   lists only these and groups the others.
+//! - Another one, with `_` as the delimiter, shows what follows the lead. If it begins with a digit, it is a day.
+//!
+//! Otherwise all pages are listed.
 
 use super::page::{Key, Page};
 use crate::model::{ARCHIVE_SUFFIX, Span, archive_seconds};
@@ -16,9 +21,16 @@ use crate::timestamp::rfc3339_millis;
 /// Length of the time in a key, in bytes.
 const TIME_BYTES: usize = "yyyymmdd_hhmmss".len();
 
+/// The delimiter between day and time.
+pub(super) const AFTER_DAY: &str = "_";
+
 /// The text before the time, common to the keys of all archives.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lead(String);
+pub(super) struct Lead {
+    pub(super) text: String,
+    /// Whether only times follow the lead.
+    only_times: bool,
+}
 
 /// Where a listing goes on after a page.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,20 +52,31 @@ impl Lead {
         let mut archives = page.keys.iter().filter(|key| key.key.ends_with(ARCHIVE_SUFFIX));
         let lead = lead_of(archives.next()?)?;
         let is_only_one = lead.starts_with(prefix) && archives.all(|key| lead_of(key) == Some(lead));
-        is_only_one.then(|| Self(lead.to_owned()))
+        is_only_one.then(|| Self { text: lead.to_owned(), only_times: false })
     }
 
     /// Returns the delimiter that makes S3 list the keys without this lead. None if all keys below the prefix have it.
     pub(super) fn delimiter(&self, prefix: &str) -> Option<&str> {
-        self.0.strip_prefix(prefix).filter(|delimiter| !delimiter.is_empty())
+        self.text.strip_prefix(prefix).filter(|delimiter| !delimiter.is_empty())
     }
 
     /// Whether a page requested with the delimiter lists all keys without this lead, and only these.
     pub(super) fn is_confirmed_by(&self, page: &Page) -> bool {
-        let is_whole = page.next.is_none() && page.unreadable == 0 && page.broken.is_none();
-        is_whole
-            && page.groups == [self.0.as_str()]
-            && !page.keys.iter().any(|key| key.key.starts_with(&self.0))
+        is_whole(page)
+            && page.groups == [self.text.as_str()]
+            && !page.keys.iter().any(|key| key.key.starts_with(&self.text))
+    }
+
+    /// Takes a page of what follows the lead, grouped by [`AFTER_DAY`]. None if a number other than a day follows it: its
+    /// keys may be of any time.
+    pub(super) fn with_days(mut self, page: &Page) -> Option<Self> {
+        let behind = |key| str::strip_prefix(key, self.text.as_str());
+        let groups: Vec<&str> = page.groups.iter().map(|group| behind(group)).collect::<Option<_>>()?;
+        let are_numbers_days = groups.iter().all(|group| !starts_with_digit(group) || is_day(group));
+        // A server that does not group lists every archive.
+        let is_grouped = !groups.is_empty() && page.keys.iter().all(|key| !key.key.ends_with(ARCHIVE_SUFFIX));
+        self.only_times = groups.iter().all(|group| starts_with_digit(group));
+        (is_whole(page) && are_numbers_days && is_grouped).then_some(self)
     }
 
     /// Returns where the listing goes on after this page.
@@ -63,13 +86,13 @@ impl Lead {
         };
         let [from, to] = [span.from, span.to].map(|time| time.map(|time| self.key_at(time)));
         // In byte order, `:` follows the digits.
-        let after_times = format!("{}:", self.0);
+        let after_times = format!("{}:", self.text);
         match (from, to) {
             (Some(from), _) if *last < from => Leap::After(from),
             (_, Some(to)) if *last < to => Leap::NextPage,
-            (_, Some(_)) if *last < after_times => Leap::After(after_times),
+            (_, Some(_)) if *last < after_times && !self.only_times => Leap::After(after_times),
             // The keys without the lead are known.
-            (_, Some(_)) if !last.starts_with(&self.0) => Leap::End,
+            (_, Some(_)) if self.only_times || !last.starts_with(&self.text) => Leap::End,
             _ => Leap::NextPage,
         }
     }
@@ -80,7 +103,7 @@ impl Lead {
         let text = rfc3339_millis(seconds.saturating_mul(1000));
         let digits: String = text.chars().filter(char::is_ascii_digit).collect();
         let (date, time) = digits.split_at_checked(8).unwrap_or_default();
-        format!("{}{date}_{}", self.0, time.get(..6).unwrap_or_default())
+        format!("{}{date}{AFTER_DAY}{}", self.text, time.get(..6).unwrap_or_default())
     }
 }
 
@@ -91,6 +114,20 @@ fn lead_of(key: &Key) -> Option<&str> {
     let is_of_this_form =
         archive_seconds(time).is_some() && !lead.ends_with(|last: char| last.is_ascii_digit());
     is_of_this_form.then_some(lead)
+}
+
+/// Whether a page has all that was requested.
+fn is_whole(page: &Page) -> bool {
+    page.next.is_none() && page.unreadable == 0 && page.broken.is_none()
+}
+
+fn starts_with_digit(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// Whether a group has the form `yyyymmdd_`.
+fn is_day(group: &str) -> bool {
+    archive_seconds(&format!("{group}000000")).is_some() && group.len() == "yyyymmdd_".len()
 }
 
 fn is_in_order(page: &Page) -> bool {
@@ -108,7 +145,11 @@ mod tests {
     }
 
     fn lead(keys: &[&str]) -> Option<String> {
-        Lead::of(&page(keys), "in/").map(|lead| lead.0)
+        Lead::of(&page(keys), "in/").map(|lead| lead.text)
+    }
+
+    fn mega(only_times: bool) -> Lead {
+        Lead { text: "in/mega_".into(), only_times }
     }
 
     fn span(from: &str, to: &str) -> Span {
@@ -144,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_lead_is_confirmed_if_all_other_keys_are_listed() {
-        let lead = Lead("in/mega_".into());
+        let lead = mega(false);
         assert_eq!((lead.delimiter("in/"), lead.delimiter("in/mega_")), (Some("mega_"), None));
         let confirmed = |groups: &[&str], keys: &[&str]| {
             let groups = groups.iter().map(|group| (*group).to_owned()).collect();
@@ -162,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_listing_leaps_over_keys_that_are_too_old_or_too_new() {
-        let lead = Lead("in/mega_".into());
+        let lead = mega(false);
         let times = page(&["in/mega_20251218_000000.db.zip", "in/mega_20251218_000500.db.zip"]);
         let after = |key: &str| Leap::After(key.to_owned());
         let leap = |from: &str, to: &str| lead.leap(span(from, to), &times);
@@ -177,5 +218,26 @@ mod tests {
         assert_eq!(end(&["in/mega_eu_20251218_000000.db.zip"]), Leap::NextPage);
         assert_eq!(end(&["in/mega_eu_20251218_000000.db.zip", "in/other"]), Leap::End);
         assert_eq!(end(&["in/other", "in/mega_eu_20251218_000000.db.zip"]), Leap::NextPage, "no order");
+        assert_eq!(mega(true).leap(span("", "2025-12-18"), &times), Leap::End, "only times follow");
+    }
+
+    #[test]
+    fn a_number_behind_the_lead_must_be_a_day() {
+        let with_days = |groups: &[&str], keys: &[&str]| {
+            let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            mega(false).with_days(&Page { groups, ..page(keys) }).map(|lead| lead.only_times)
+        };
+        assert_eq!(with_days(&["in/mega_20251217_", "in/mega_20251218_"], &["in/mega_1"]), Some(true));
+        assert_eq!(with_days(&["in/mega_20251218_", "in/mega_eu_"], &[]), Some(false));
+        for other in
+            ["in/mega_2_", "in/mega_1_", "in/mega_20251318_", "in/mega_20251218x_", "in/", "out/20251218_"]
+        {
+            assert_eq!(with_days(&["in/mega_20251218_", other], &[]), None, "{other}");
+        }
+        // A server that does not group.
+        assert_eq!(with_days(&[], &["in/mega_20251218_000000.db.zip"]), None);
+        let cut =
+            Page { next: Some("t".into()), groups: vec!["in/mega_20251218_".into()], ..Page::default() };
+        assert_eq!(mega(false).with_days(&cut), None);
     }
 }

@@ -246,3 +246,89 @@ fn fields_of_another_writer_are_named() {
     let check = judge_foreign("posts_v1", &json!({"properties": many}), &fields).unwrap();
     assert!(check.text.contains(" and 3 more"), "{check}");
 }
+
+fn with_template(template: Value) -> Value {
+    json!({"dynamic_templates": [{"first": {"match": "other", "mapping": {"type": "ip"}}}, {"second": template}],
+        "date_detection": false})
+}
+
+#[test]
+fn a_dynamic_template_counts_as_the_mapping_of_a_field_that_has_none() {
+    let fields = kinds(post_fields(FieldChoice::default()));
+    for (template, failed) in [
+        (json!({"match_mapping_type": "string", "mapping": {"type": "keyword"}}), None),
+        (json!({"match_mapping_type": "string", "mapping": {"index": false}}), None),
+        (json!({"match_mapping_type": "long", "mapping": {"type": "integer"}}), None),
+        (json!({"match": "*_at", "mapping": {"type": "date"}}), None),
+        (json!({"match": "*_at", "mapping": {"type": "{dynamic_type}"}}), None),
+        (json!({"match": ".*", "match_pattern": "regex", "mapping": {"type": "ip"}}), None),
+        (json!({"match": "c*", "unmatch": ["con*", "created_at"], "mapping": {"type": "ip"}}), None),
+        (json!({"match": "content", "mapping": {"type": "integer"}}), Some("content as integer")),
+        (json!({"match": ["x", "content"], "mapping": {"type": "ip"}}), Some("content as ip")),
+        (json!({"match_mapping_type": ["string"], "mapping": {"type": "ip"}}), Some("at_uri as ip")),
+        (
+            json!({"path_match": "created_*", "mapping": {"type": "date", "format": "epoch_millis"}}),
+            Some("created_at as date of the format epoch_millis"),
+        ),
+    ] {
+        let mappings = with_template(template.clone());
+        let checks = judge("posts", &mappings, &fields);
+        let first = checks.iter().find(|check| check.status == Failed).map(|check| check.text.as_str());
+        match failed {
+            None => assert_eq!(first, None, "{template}"),
+            Some(how) => {
+                let text = first.unwrap_or_else(|| panic!("{template}: {checks:?}"));
+                assert!(text.contains(&format!("a dynamic template of posts maps {how}")), "{text}");
+                assert!(text.contains("add the field to the mapping of posts"), "{text}");
+            }
+        }
+        let mut mapped = mappings.clone();
+        mapped["properties"] = json!({"content": {"type": "text"}, "at_uri": {"type": "keyword"}});
+        mapped["dynamic"] = json!(false);
+        assert!(judge("posts", &mapped, &fields).iter().all(|check| check.status != Failed), "{template}");
+    }
+}
+
+#[test]
+fn a_dynamic_template_may_map_the_vectors() {
+    let dense = json!({"type": "dense_vector", "dims": 384});
+    for (template, failed) in [
+        (json!({"path_match": "embeddings.*", "mapping": dense}), None),
+        (json!({"path_match": "embeddings.*", "mapping": {"type": "float"}}), Some("as float")),
+        (json!({"match": "all_*", "mapping": {"type": "dense_vector", "dims": 3}}), Some("3 dims")),
+        (
+            json!({"match": "embeddings", "mapping": {"type": "flattened"}}),
+            Some("maps embeddings as flattened"),
+        ),
+        (json!({"match": "nothing", "mapping": dense}), Some("would guess its type")),
+        // An array is an object to a template, whatever its values are.
+        (
+            json!({"path_match": "embeddings.*", "match_mapping_type": "double", "mapping": dense}),
+            Some("would guess its type"),
+        ),
+    ] {
+        let (checks, is_dense) = judge_vectors("posts", &with_template(template.clone()), Product::default());
+        assert!(!is_dense, "base64 is not proven for a field that is not there yet");
+        match failed {
+            None => assert_eq!(checks, vec![], "{template}"),
+            Some(how) => assert!(
+                checks.iter().all(|check| check.status == Failed && check.text.contains(how)),
+                "{template}: {checks:?}"
+            ),
+        }
+        assert_eq!(checks.is_empty(), failed.is_none(), "{template}");
+    }
+}
+
+#[test]
+fn a_text_that_looks_like_a_date_is_no_danger_if_a_template_catches_it_as_well() {
+    let warns = |template: Value| {
+        let mut mappings = with_template(template);
+        mappings["date_detection"] = json!(true);
+        let checks = judge("posts", &mappings, &[("content", Kind::Text)]);
+        checks.iter().any(|check| check.text.contains("looks like a date"))
+    };
+    assert!(!warns(json!({"match": "content", "mapping": {"type": "text"}})));
+    assert!(warns(json!({"match_mapping_type": "string", "mapping": {"type": "text"}})));
+    assert!(warns(json!({"match": "other", "mapping": {"type": "text"}})));
+}

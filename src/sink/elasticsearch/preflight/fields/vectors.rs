@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Dynamic, NAME, type_of};
+use super::{Dynamic, NAME, of_template, templates, type_of};
 use crate::model::FieldChoice;
 use crate::model::schema::{VectorName, vector_names};
 use crate::observe::finding::Check;
@@ -25,14 +25,23 @@ pub(in crate::sink::elasticsearch::preflight) fn judge_vectors(
         let name = format!("embeddings.{field}");
         let mapped =
             embeddings.and_then(|object| property(object, field)).or_else(|| property(mappings, &name));
-        let (is_dense, check) = match (mapped, embeddings.map(type_of)) {
+        let template =
+            |path| templates::mapping_of(mappings, path, "object").filter(|_| dynamic == Dynamic::Guess);
+        // A template may catch the whole object, too.
+        let object = embeddings.or_else(|| template("embeddings")).map(type_of);
+        let (is_dense, check) = match (mapped, object) {
             _ if embeddings.is_some_and(|object| object.get("enabled") == Some(&Value::Bool(false))) => {
                 (false, Some(judge_no_vector(index, &name, Dynamic::Keep, &wanted)))
             }
             (Some(mapping), _) => judge_vector(index, &name, vector, mapping, product),
-            (None, None | Some("object" | "nested")) => {
-                (false, Some(judge_no_vector(index, &name, dynamic, &wanted)))
-            }
+            (None, None | Some("object" | "nested")) => match template(&name) {
+                // Whether the server would read base64 in a field that is not there yet is not known.
+                Some(mapping) => {
+                    let judged = of_template(index, |by| judge_vector(by, &name, vector, mapping, product).1);
+                    (false, judged.into_iter().next())
+                }
+                None => (false, Some(judge_no_vector(index, &name, dynamic, &wanted))),
+            },
             (None, Some(other)) => {
                 let text = format!(
                     "{index} maps embeddings as {other}: create the index again with {wanted} {RECREATE_HINT}"
