@@ -417,7 +417,7 @@ fn more_rejected_rows_than_allowed_stop_the_run() {
             let run = env.run(&arguments).exits(code);
             run.counts(&[("rows.rejected", rejected)]);
             if code == 1 {
-                let run = run.says("--max-rejected");
+                let run = run.says("--max-rejected").says("not in the dead-letter file");
                 // Requests in flight may be unconfirmed as well.
                 run.check(run.count("rows.unconfirmed") >= 3, "rejected rows are unconfirmed");
                 run.check(run.count("archives.pending") >= 1, "the archive is pending");

@@ -178,9 +178,9 @@ fn too_many_in_a_row(most: &str) -> Failure {
 
 fn too_many_rejected(most: RejectedLimit, rejected: u64, said: &str) -> Failure {
     Failure::run(format!(
-        "{rejected} rows are rejected, more than --max-rejected {most} allows (most often: {said}): look at \
-         the dead-letter file, and run again with a higher limit if you expect these rows; the archives of \
-         the last of them stay pending"
+        "{rejected} rows are rejected, more than --max-rejected {most} allows (most often: {said}): \
+         correct the cause, or run again with a higher limit if you expect these rows; the last of them are \
+         not in the dead-letter file, and their archives stay pending"
     ))
 }
 
