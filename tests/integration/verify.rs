@@ -151,29 +151,6 @@ fn differences_are_named_by_row_and_repaired() {
     assert_holds(&env.fake, &history());
 }
 
-/// An update by another program adds one to the version of a document, which makes it look like that of a later row.
-#[test]
-fn a_post_that_another_program_has_updated_is_compared() {
-    let env = loaded(aliases());
-    let update = |name: &str, field: &str, value: Value| {
-        env.fake.store(|store| {
-            let document =
-                store.index("posts").expect("an index").documents.get_mut(&uri(name)).expect("a post");
-            document.version += 1;
-            document.source[field] = value;
-        });
-    };
-    update("p7", "likes", json!(3));
-    update("p8", "content", json!("changed"));
-    assert_eq!(verify(&env, &[]).code, Some(3));
-    assert_eq!(differences(&env), set(&["different p8 content"]));
-
-    // The update has the higher version, so the repair cannot overwrite it, and says so.
-    let run = verify(&env, &["--repair"]);
-    assert_eq!(run.summary()["findings"]["different"], 1, "{}", run.summary());
-    assert_eq!(lines(&env.read("differences").unwrap())[0]["repaired"], false);
-}
-
 #[test]
 fn differences_are_found_in_every_index_layout() {
     let several = || {
