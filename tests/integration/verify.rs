@@ -243,6 +243,24 @@ fn a_rollover_during_verify_is_not_a_difference() {
 }
 
 #[test]
+fn an_alias_that_is_away_for_a_moment_after_a_difference_was_found_is_waited_for() {
+    let env = loaded(aliases());
+    let lost = uri("p5");
+    env.fake.store(|store| store.index("posts").unwrap().documents.remove(&lost).expect("the post"));
+    // The first look at the alias is that of the preflight.
+    let looks = |request: &Request| request.method == "GET" && request.path == "/posts";
+    env.fake.fail(looks, 1, 1, Fault::Hang);
+    let running = env.ingest().args(&["--verify", "--repair"]).start();
+    env.fake.wait_for(|record| looks(&record.request), 2);
+    let taken = env.fake.store(|store| std::mem::take(&mut store.index("posts").unwrap().aliases));
+    env.fake.release();
+    env.fake.wait_for(|record| looks(&record.request), 4);
+    env.fake.store(|store| store.index("posts_v1").unwrap().aliases = taken);
+    running.wait().exits(3).says("1 row repaired");
+    assert!(env.fake.documents("posts").contains_key(&lost));
+}
+
+#[test]
 fn verify_needs_only_read_privileges_and_repair_needs_more() {
     let env = loaded(aliases());
     ["index", "delete", "view_index_metadata"].iter().for_each(|privilege| env.fake.deny(privilege));
