@@ -1,6 +1,7 @@
-//! Formats text for terminals and URLs.
+//! Formats text for terminals and URLs, and parses digits.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -22,6 +23,11 @@ pub fn on_one_line(text: &str, most: usize) -> String {
         }
     }
     if text.chars().nth(most).is_some() { line + "…" } else { line }
+}
+
+/// Parses decimal digits; refuses a sign.
+pub fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Percent-encodes a text as a path segment or a query value (RFC 3986, section 2.3).

@@ -81,17 +81,6 @@ impl Task {
         Ok(())
     }
 
-    /// Returns the selection of archives; None for a replay, which uses neither archives nor a state file.
-    fn archives(&self) -> Option<&Archives> {
-        match self {
-            Task::Load(load) | Task::Check(load) => Some(&load.archives),
-            Task::DryRun(dry_run) => Some(&dry_run.archives),
-            Task::Verify(verify) => Some(&verify.archives),
-            Task::List(list) => Some(&list.archives),
-            Task::Replay(_) => None,
-        }
-    }
-
     /// Returns the file being replayed, if any, and the files that the run writes.
     fn named_files(&self) -> Vec<Named> {
         let (replayed, output, reports) = match self {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
+use crate::text::digits;
+
 /// Default port, from Prometheus' range for exporters.
 const PORT: u16 = 9464;
 
@@ -24,7 +26,7 @@ impl ListenAddress {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let new = |host: &str, port| Self { host: host.to_owned(), port };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Some(new(LOOPBACK, number(text)?));
+            return Some(new(LOOPBACK, digits(text)?));
         }
         if text.parse::<Ipv6Addr>().is_ok() {
             return Some(new(text, PORT));
@@ -34,7 +36,7 @@ impl ListenAddress {
             None => text.split_at(text.find(':').unwrap_or(text.len())),
         };
         let port = match port.strip_prefix(':') {
-            Some(port) => number(port)?,
+            Some(port) => digits(port)?,
             None if port.is_empty() => PORT,
             None => return None,
         };
@@ -61,11 +63,6 @@ impl fmt::Display for ListenAddress {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
-}
-
-/// Parses a port; refuses a sign.
-fn number(text: &str) -> Option<u16> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

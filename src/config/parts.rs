@@ -147,12 +147,13 @@ impl Archives {
 
 impl Intake {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        let (name, memory) = settings.set_or_default(entries::memory());
         let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             workers: settings.number_if_set(entries::workers())?.unwrap_or_else(cores),
             senders: read_senders(settings)?,
             batch: BatchLimits::read(settings)?,
-            memory: read_memory(settings)?,
+            memory: Memory::parse(&name, &memory)?,
             account_deletions: settings.is_on(entries::account_deletions())?,
             spool_interval: Duration::from_secs(settings.number(entries::spool_interval())?),
         })
@@ -165,11 +166,6 @@ const AUTO_SENDERS: Senders = Senders { start: 4, max: 16 };
 
 pub(super) fn read_senders(settings: Settings<'_>) -> Result<Senders, Failure> {
     Ok(settings.number_or_auto(entries::senders())?.map_or(AUTO_SENDERS, Senders::fixed))
-}
-
-fn read_memory(settings: Settings<'_>) -> Result<Memory, Failure> {
-    let (name, text) = settings.set_or_default(entries::memory());
-    Memory::parse(&name, &text)
 }
 
 /// Default of `--batch-docs` with `--bulk-load-settings`. Larger requests cost the server less.

@@ -84,34 +84,36 @@ pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Fai
 /// Refuses flags that make no sense with `--verify`. Variables are ignored, since they may be set for other runs.
 pub(super) fn check_verify(settings: Settings<'_>) -> Result<(), Failure> {
     let cli = settings.cli;
-    for (given, flag) in [
+    let flags = [
         (settings.choice::<Mode>(entries::mode())? == Mode::Spool, "--mode spool"),
         (cli.bulk_load_settings == Some(true), "--bulk-load-settings"),
         (cli.retry_failed, "--retry-failed"),
         (cli.create_indices == Some(true) && !cli.repair, "--create-indices"),
-    ] {
-        if given {
-            return Err(Failure::usage(format!(
-                "--verify compares the index with all archives, once, and changes nothing (except with \
-                 --repair): remove {flag}"
-            )));
-        }
+    ];
+    let task =
+        "--verify compares the index with all archives, once, and changes nothing (except with --repair)";
+    refuse(&flags, task)
+}
+
+/// Refuses the first of the flags that is given. `task` says why it makes no sense.
+fn refuse(flags: &[(bool, &str)], task: &str) -> Result<(), Failure> {
+    match flags.iter().find(|(is_given, _)| *is_given) {
+        Some((_, flag)) => Err(Failure::usage(format!("{task}: remove {flag}"))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Refuses flags that make no sense with `--replay`. Variables are ignored, since they may be set for other runs.
 pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
     let Some(path) = &cli.replay else { return Ok(()) };
-    let spool = cli.mode.as_deref() == Some("spool");
-    for (given, flag) in [
+    let flags = [
         (cli.dry_run, "--dry-run"),
         (cli.list, "--list"),
         (cli.check, "--check"),
         (cli.verify, "--verify"),
         (cli.output.is_some(), "--output"),
         (cli.bulk_load_settings == Some(true), "--bulk-load-settings"),
-        (spool, "--mode spool"),
+        (cli.mode.as_deref() == Some("spool"), "--mode spool"),
         (cli.source.is_some(), "--source"),
         (cli.shard.is_some(), "--shard"),
         (cli.from.is_some(), "--from"),
@@ -119,14 +121,8 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         (cli.limit.is_some(), "--limit"),
         (cli.retry_failed, "--retry-failed"),
         (!cli.paths.is_empty(), "the paths of archives"),
-    ] {
-        if given {
-            return Err(Failure::usage(format!(
-                "--replay sends the documents of one dead-letter file, once, and loads no archives: remove \
-                 {flag}"
-            )));
-        }
-    }
+    ];
+    refuse(&flags, "--replay sends the documents of one dead-letter file, once, and loads no archives")?;
     check_exists("--replay", path)
 }
 

@@ -126,11 +126,17 @@ impl Task {
 
     /// Returns the mode of the run.
     pub fn mode(&self) -> Mode {
+        self.archives().map_or(Mode::Once, |archives| archives.mode)
+    }
+
+    /// Returns the selection of archives; None for a replay, which uses neither archives nor a state file.
+    pub(super) fn archives(&self) -> Option<&Archives> {
         match self {
-            Task::Load(load) | Task::Check(load) => load.archives.mode,
-            Task::DryRun(dry_run) => dry_run.archives.mode,
-            Task::Verify(_) | Task::Replay(_) => Mode::Once,
-            Task::List(list) => list.archives.mode,
+            Task::Load(load) | Task::Check(load) => Some(&load.archives),
+            Task::DryRun(dry_run) => Some(&dry_run.archives),
+            Task::Verify(verify) => Some(&verify.archives),
+            Task::List(list) => Some(&list.archives),
+            Task::Replay(_) => None,
         }
     }
 }

@@ -57,7 +57,7 @@ fn put(path: &Path, write: Writing<'_>) -> io::Result<()> {
 /// Writes a file in place, after a copy of the new content has been written beside it.
 fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
     static LOGGED: Once = Once::new();
-    let copy = beside(path, COPY);
+    let copy = copy_of(path);
     let copied = put(&copy, write);
     LOGGED.call_once(|| {
         let beside = match &copied {

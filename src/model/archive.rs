@@ -38,6 +38,16 @@ pub struct Archive {
     pub etag: Option<Box<str>>,
 }
 
+/// What shows a change of a file: its size in bytes, and its modification time in nanoseconds since 1970.
+pub type FileState = (u64, i128);
+
+impl Archive {
+    /// Returns the state of its file when it was found.
+    pub fn state(&self) -> FileState {
+        (self.bytes, self.modified_ns)
+    }
+}
+
 /// The archives that a look found, by what to do with them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Selection {

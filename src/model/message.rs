@@ -67,6 +67,13 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Returns the line of an action and that of its document, without their ends.
+    pub fn lines_of(&self, action: &Action) -> (&[u8], &[u8]) {
+        let lines = self.body.get(action.lines.clone()).unwrap_or_default();
+        let mut lines = lines.split(|&byte| byte == b'\n');
+        (lines.next().unwrap_or_default(), lines.next().unwrap_or_default())
+    }
+
     /// Returns its posts, in the order of their lines.
     pub fn posts(&self) -> impl Iterator<Item = &Action> {
         self.actions.iter().filter(|action| action.kind == ActionKind::Post)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::digits;
+
 /// A share of the archives: those for which the hash of the name, modulo `count`, is `index`.
 ///
 /// Processes with the same count and different indices never take the same archive. Together they take all archives,
@@ -31,7 +33,7 @@ impl Shard {
     /// Says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         text.split_once('/')
-            .and_then(|(index, count)| Self::new(number(index)?, number(count)?))
+            .and_then(|(index, count)| Self::new(digits(index)?, digits(count)?))
             .ok_or_else(|| format!("{text:?} is not a shard: give I/N, with I from 0 to N - 1"))
     }
 
@@ -45,11 +47,6 @@ impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index, self.count)
     }
-}
-
-/// Parses decimal digits; refuses a sign.
-fn number(text: &str) -> Option<u32> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {

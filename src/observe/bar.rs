@@ -178,7 +178,7 @@ impl Recent {
 mod tests {
     use super::*;
     use crate::model::{ServerFigures, Tally, Totals};
-    use crate::observe::report::Requests;
+    use crate::observe::traffic::Requests;
 
     fn figures(health: Health) -> Figures {
         let rows = Tally { indexed: 120_000, rejected: 2, ..Tally::default() };

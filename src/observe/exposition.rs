@@ -10,8 +10,7 @@ use crate::config::Mode;
 use crate::exit::ExitCode;
 use crate::model::{Health, MemoryFigures, ServerFigures};
 use crate::observe::progress::Figures;
-use crate::observe::report::Requests;
-use crate::observe::traffic::{BOUNDS, TrafficFigures};
+use crate::observe::traffic::{BOUNDS, Requests, TrafficFigures};
 use crate::pulse::Stage;
 
 /// Prefix of every metric name.

@@ -7,11 +7,12 @@ mod backlog;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 pub use self::backlog::Backlog;
 use crate::model::{Archive, MemoryFigures, Reasons, Selection, ServerFigures, Tally, Totals};
 use crate::mutex::Mutex;
-use crate::observe::report::{Archives, RequestCounters, Requests};
-use crate::observe::traffic::TrafficFigures;
+use crate::observe::traffic::{RequestCounters, Requests, TrafficFigures};
 use crate::pulse::Stage;
 use crate::timestamp::{now_millis, rfc3339_millis};
 
@@ -41,6 +42,34 @@ struct Counts {
     newest_archive: Option<i64>,
     last_success: Option<i64>,
     backlog: Option<Backlog>,
+}
+
+/// Archives: `discovered = already_done + processed + failed + pending`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Archives {
+    /// Found in the source and belonging to this shard.
+    pub discovered: u64,
+    /// Marked `processed` before this run.
+    pub already_done: u64,
+    /// Done by this run.
+    pub processed: u64,
+    /// Damaged: found by this run, or skipped since an earlier one.
+    pub failed: u64,
+    /// Left to the next run.
+    pub pending: u64,
+}
+
+impl Archives {
+    /// Returns the counters other than `discovered`, with their names.
+    pub fn states(&self) -> [(&'static str, u64); 4] {
+        let Self { already_done, processed, failed, pending, .. } = *self;
+        [("already_done", already_done), ("processed", processed), ("failed", failed), ("pending", pending)]
+    }
+
+    /// Sets `discovered` to the sum of the other counters: each archive is in exactly one of them.
+    pub fn count_discovered(&mut self) {
+        self.discovered = self.states().iter().map(|(_, archives)| archives).sum();
+    }
 }
 
 /// The figures at one moment.

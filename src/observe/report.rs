@@ -4,9 +4,6 @@ mod table;
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -14,8 +11,9 @@ use serde::Serialize;
 use crate::config::{Job, Mode, Output, Reports};
 use crate::exit::ExitCode;
 use crate::files;
-use crate::model::{Findings, Reasons, Tally, Totals};
-use crate::observe::traffic::Traffic;
+use crate::model::{Findings, Reasons, Tally};
+use crate::observe::progress::{Archives, Figures};
+use crate::observe::traffic::Requests;
 use crate::shutdown::StopReason;
 
 /// Version of the summary's schema. Increased when a field is removed or changes its meaning, but not for a new field.
@@ -56,84 +54,10 @@ pub struct Summary {
     pub requests: Requests,
 }
 
-/// Archives: `discovered = already_done + processed + failed + pending`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Archives {
-    /// Found in the source and belonging to this shard.
-    pub discovered: u64,
-    /// Marked `processed` before this run.
-    pub already_done: u64,
-    /// Done by this run.
-    pub processed: u64,
-    /// Damaged: found by this run, or skipped since an earlier one.
-    pub failed: u64,
-    /// Left to the next run.
-    pub pending: u64,
-}
-
-impl Archives {
-    /// Returns the counters other than `discovered`, with their names.
-    pub fn states(&self) -> [(&'static str, u64); 4] {
-        let Self { already_done, processed, failed, pending, .. } = *self;
-        [("already_done", already_done), ("processed", processed), ("failed", failed), ("pending", pending)]
-    }
-
-    /// Sets `discovered` to the sum of the other counters: each archive is in exactly one of them.
-    pub fn count_discovered(&mut self) {
-        self.discovered = self.states().iter().map(|(_, archives)| archives).sum();
-    }
-}
-
-/// The counts of a run's requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Requests {
-    /// Bulk requests.
-    pub bulk: u64,
-    /// Bulk requests that retried something.
-    pub retried: u64,
-    /// Bytes of request bodies before compression.
-    pub bytes_sent: u64,
-    /// Bytes of request bodies as sent: fewer with `--compress`.
-    pub bytes_on_wire: u64,
-}
-
-/// The counters of a run's requests, which the senders update.
-#[derive(Debug, Default)]
-pub struct RequestCounters {
-    /// Bulk requests sent.
-    pub bulk: AtomicU64,
-    /// Bulk requests that retried something.
-    pub retried: AtomicU64,
-    /// Bytes of request bodies before compression.
-    pub bytes_sent: AtomicU64,
-    /// Bytes of request bodies as sent. Shared with the request body, which counts them.
-    pub bytes_on_wire: Arc<AtomicU64>,
-    /// Durations and retries of requests.
-    pub traffic: Traffic,
-}
-
-impl From<&RequestCounters> for Requests {
-    fn from(counters: &RequestCounters) -> Self {
-        Self {
-            bulk: counters.bulk.load(Ordering::Relaxed),
-            retried: counters.retried.load(Ordering::Relaxed),
-            bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
-            bytes_on_wire: counters.bytes_on_wire.load(Ordering::Relaxed),
-        }
-    }
-}
-
 impl Summary {
     /// Builds the summary from a run's figures.
-    pub fn new(
-        reports: &Reports,
-        stopped: Option<&StopReason>,
-        code: ExitCode,
-        archives: Archives,
-        totals: Totals,
-        requests: Requests,
-        elapsed: Duration,
-    ) -> Self {
+    pub fn new(reports: &Reports, stopped: Option<&StopReason>, code: ExitCode, figures: Figures) -> Self {
+        let Figures { archives, totals, requests, elapsed, .. } = figures;
         Self {
             schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),

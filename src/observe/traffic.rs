@@ -1,7 +1,49 @@
-//! Counts requests to Elasticsearch: durations, and retries by reason.
+//! Counts requests to Elasticsearch: their number and bytes, durations, and retries by reason.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use serde::Serialize;
+
+/// The counts of a run's requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Requests {
+    /// Bulk requests.
+    pub bulk: u64,
+    /// Bulk requests that retried something.
+    pub retried: u64,
+    /// Bytes of request bodies before compression.
+    pub bytes_sent: u64,
+    /// Bytes of request bodies as sent: fewer with `--compress`.
+    pub bytes_on_wire: u64,
+}
+
+/// The counters of a run's requests, which the senders update.
+#[derive(Debug, Default)]
+pub struct RequestCounters {
+    /// Bulk requests sent.
+    pub bulk: AtomicU64,
+    /// Bulk requests that retried something.
+    pub retried: AtomicU64,
+    /// Bytes of request bodies before compression.
+    pub bytes_sent: AtomicU64,
+    /// Bytes of request bodies as sent. Shared with the request body, which counts them.
+    pub bytes_on_wire: Arc<AtomicU64>,
+    /// Durations and retries of requests.
+    pub traffic: Traffic,
+}
+
+impl From<&RequestCounters> for Requests {
+    fn from(counters: &RequestCounters) -> Self {
+        Self {
+            bulk: counters.bulk.load(Ordering::Relaxed),
+            retried: counters.retried.load(Ordering::Relaxed),
+            bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
+            bytes_on_wire: counters.bytes_on_wire.load(Ordering::Relaxed),
+        }
+    }
+}
 
 /// Upper bounds of the histogram's buckets, in seconds; one more bucket holds longer durations. A request takes at most
 /// 90 s per node.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::archive::{ArchiveError, NoRoom, Room, Rooms, bytes_to_read};
-use crate::model::{Archive, MemoryFigures};
+use crate::model::{Archive, FileState, MemoryFigures};
 use crate::mutex::Mutex;
 use crate::shutdown::Stop;
 use crate::text::format_bytes;
@@ -25,8 +25,8 @@ pub struct Admission {
     /// Bytes of that part in use.
     downloaded: Arc<AtomicU64>,
     rooms: Rooms,
-    /// Size and modification time of the archives that can never be admitted, by name.
-    too_large: Mutex<HashMap<String, (u64, i128)>>,
+    /// The archives that can never be admitted, by name.
+    too_large: Mutex<HashMap<String, FileState>>,
 }
 
 impl Admission {
@@ -103,18 +103,14 @@ impl Admission {
 
     /// Remembers an archive that can never be admitted. Returns the message to report.
     pub fn mark_too_large(&self, archive: &Archive, needed: u64) -> String {
-        self.too_large.lock().insert(archive.name.clone(), state_of(archive));
+        self.too_large.lock().insert(archive.name.clone(), archive.state());
         too_large(needed, self.memory)
     }
 
     /// Whether an archive is known to be too large and has not changed since.
     pub fn is_too_large(&self, archive: &Archive) -> bool {
-        self.too_large.lock().get(&archive.name) == Some(&state_of(archive))
+        self.too_large.lock().get(&archive.name) == Some(&archive.state())
     }
-}
-
-fn state_of(archive: &Archive) -> (u64, i128) {
-    (archive.bytes, archive.modified_ns)
 }
 
 /// Returns the message for an archive that needs more memory than there is.

@@ -16,50 +16,59 @@ use crate::model::{Action, ActionKind, Archive, Batch, Document, Event, Outcomes
 use crate::sink::Sink;
 use crate::sink::batch::Batcher;
 
+/// Where actions and outcomes go. The channels close once this is dropped.
+pub struct Outlets<'p> {
+    /// Encodes documents.
+    pub sink: &'p dyn Sink,
+    /// Limits of one batch.
+    pub limits: BatchLimits,
+    /// The channel to the senders.
+    pub batches: Sender<Batch>,
+    /// The channel to the ledger.
+    pub events: Sender<Event>,
+    /// Buffers for batch bodies.
+    pub buffers: &'p BufferPool,
+}
+
+impl Outlets<'_> {
+    /// Opens an outlet for an archive, or for one of its row ranges.
+    pub fn open(&self, archive: &Arc<Archive>) -> Outlet<'_> {
+        Outlet {
+            outlets: self,
+            outcomes: Outcomes::default(),
+            archive: archive.clone(),
+            posts: Batcher::new(archive.clone(), self.limits, self.buffers.take()),
+            // A batch of deletions is small, so it needs no pooled buffer of megabytes.
+            deletions: Batcher::new(archive.clone(), self.limits, Vec::new()),
+            sent: 0,
+        }
+    }
+
+    /// Sends an event to the ledger.
+    pub fn report(&self, event: Event) {
+        // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
+        let _ = self.events.send(event);
+    }
+}
+
 /// Hands on the actions and outcomes of one archive, or of one of its row ranges.
 pub struct Outlet<'p> {
+    outlets: &'p Outlets<'p>,
     /// The number of rows read, and outcomes of rows that are in no batch and not reported yet.
     pub outcomes: Outcomes,
     archive: Arc<Archive>,
-    sink: &'p dyn Sink,
-    batches: &'p Sender<Batch>,
-    events: &'p Sender<Event>,
-    buffers: &'p BufferPool,
     posts: Batcher,
     deletions: Batcher,
     /// Number of batches sent, and of outcomes reported before the end.
     sent: u64,
 }
 
-impl<'p> Outlet<'p> {
-    /// Creates an outlet for an archive.
-    pub fn new(
-        archive: &Arc<Archive>,
-        sink: &'p dyn Sink,
-        limits: BatchLimits,
-        batches: &'p Sender<Batch>,
-        events: &'p Sender<Event>,
-        buffers: &'p BufferPool,
-    ) -> Self {
-        Self {
-            outcomes: Outcomes::default(),
-            archive: archive.clone(),
-            sink,
-            batches,
-            events,
-            buffers,
-            posts: Batcher::new(archive.clone(), limits, buffers.take()),
-            // A batch of deletions is small, so it needs no pooled buffer of megabytes.
-            deletions: Batcher::new(archive.clone(), limits, Vec::new()),
-            sent: 0,
-        }
-    }
-
+impl Outlet<'_> {
     /// Adds an action to its batch. Sends the batch if it is full.
     pub fn push(&mut self, action: Action, document: &Document<'_>) {
-        let write = |body: &mut Vec<u8>, action: &Action| self.sink.encode(body, action, document);
+        let write = |body: &mut Vec<u8>, action: &Action| self.outlets.sink.encode(body, action, document);
         let full = match action.kind {
-            ActionKind::Post => self.posts.push(action, write, || self.buffers.take()),
+            ActionKind::Post => self.posts.push(action, write, || self.outlets.buffers.take()),
             ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => {
                 self.deletions.push(action, write, Vec::new)
             }
@@ -71,8 +80,7 @@ impl<'p> Outlet<'p> {
     pub fn report_outcomes(&mut self) {
         let mut outcomes = mem::take(&mut self.outcomes);
         self.outcomes.tally.read = mem::take(&mut outcomes.tally.read);
-        // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
-        let _ = self.events.send(Event { archive: self.archive.clone(), outcomes, end: None });
+        self.outlets.report(Event { archive: self.archive.clone(), outcomes, end: None });
         self.sent += 1;
     }
 
@@ -88,7 +96,7 @@ impl<'p> Outlet<'p> {
     fn send(&mut self, batch: Option<Batch>) {
         let Some(batch) = batch else { return };
         let rows = batch.actions.len() as u64;
-        match self.batches.send(batch) {
+        match self.outlets.batches.send(batch) {
             Ok(()) => self.sent += 1,
             // The channel outlives its producers. If it did not, the rows would still be reported.
             Err(_) => self.outcomes.tally.unconfirmed += rows,
@@ -115,9 +123,17 @@ mod tests {
 
     fn with_outlet(docs: usize, f: impl FnOnce(Outlet<'_>)) -> (Receiver<Batch>, Receiver<Event>) {
         let ((batch_sender, batches), (event_sender, events)) = (unbounded(), unbounded());
-        let limits = BatchLimits { docs, bytes: 1 << 20 };
-        f(Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &BufferPool::new(1)));
+        f(outlets(docs, batch_sender, event_sender, &BufferPool::new(1)).open(&archive()));
         (batches, events)
+    }
+
+    fn outlets(
+        docs: usize,
+        batches: Sender<Batch>,
+        events: Sender<Event>,
+        buffers: &BufferPool,
+    ) -> Outlets<'_> {
+        Outlets { sink: &NullSink, limits: BatchLimits { docs, bytes: 1 << 20 }, batches, events, buffers }
     }
 
     #[test]
@@ -151,9 +167,9 @@ mod tests {
     fn rows_that_cannot_be_sent_are_unconfirmed() {
         let ((batch_sender, batches), (event_sender, _events)) = (unbounded(), unbounded());
         drop(batches);
-        let limits = BatchLimits { docs: 10, bytes: 1 << 20 };
         let buffers = BufferPool::new(1);
-        let mut outlet = Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &buffers);
+        let outlets = outlets(10, batch_sender, event_sender, &buffers);
+        let mut outlet = outlets.open(&archive());
         push(&mut outlet, ActionKind::Post, 1);
         push(&mut outlet, ActionKind::Tombstone, 2);
         let (outcomes, sent) = outlet.finish();

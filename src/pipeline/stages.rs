@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::thread;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 
-use crate::model::{Archive, Batch, Event};
+use crate::config::BatchLimits;
+use crate::model::Archive;
 use crate::pipeline::buffers::BufferPool;
 use crate::pipeline::ledger::Ledger;
+use crate::pipeline::outlet::Outlets;
 use crate::pipeline::sender;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
@@ -19,15 +21,16 @@ const QUEUED_PER_SENDER: usize = 1;
 const TAKEN_PER_SENDER: usize = 2;
 
 /// Runs `produce`, which sends batches from `workers` threads, together with the senders and the ledger. Returns the
-/// archives to do again, once `produce` has dropped its ends of the channels and the ledger has received every event. A
+/// archives to do again, once `produce` has dropped the outlets and the ledger has received every event. A
 /// panic in any of the threads stops the run.
 pub fn stages(
     senders: usize,
     workers: usize,
     sink: &dyn Sink,
+    limits: BatchLimits,
     ledger: Ledger<'_>,
     stop: &Stop,
-    produce: impl FnOnce(Sender<Batch>, Sender<Event>, &BufferPool) + Send,
+    produce: impl FnOnce(Outlets<'_>) + Send,
 ) -> Vec<Arc<Archive>> {
     let (batch_sender, batches) = bounded(senders * QUEUED_PER_SENDER);
     let (event_sender, events) = bounded(senders + workers);
@@ -39,7 +42,8 @@ pub fn stages(
         }
         drop(batches);
         scope.spawn(move || {
-            stop.guard("the reading", || produce(batch_sender, event_sender, buffers));
+            let outlets = Outlets { sink, limits, batches: batch_sender, events: event_sender, buffers };
+            stop.guard("the reading", || produce(outlets));
         });
         // The ledger owns the receiving end, so no thread blocks on the channel if the ledger is gone.
         ledger.run(events)

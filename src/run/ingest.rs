@@ -187,23 +187,20 @@ impl Run<'_> {
         self.progress.set_memory_source(store.admission.figures());
         let Intake { workers, senders, batch, account_deletions, spool_interval, .. } = *intake;
         let mut queued = Ok(());
-        let again = stages(senders.max, workers, sink, ledger, self.stop, |batches, events, buffers| {
+        let again = stages(senders.max, workers, sink, batch, ledger, self.stop, |outlets| {
             let stage = Workers {
                 pool,
                 admission: &store.admission,
                 progress: self.progress,
-                limits: batch,
-                sink,
                 account_deletions,
                 fields: sink.fields(),
-                buffers,
                 unchanged: store.judges_late().then_some(UNCHANGED_BEFORE_JUDGED),
                 stop: self.stop,
             };
             thread::scope(|scope| {
                 scope.spawn(looks);
                 queued = store.source.with_queue(queue, workers, &store.admission, spool_interval, |next| {
-                    stage.run(next, batches, events);
+                    stage.run(next, outlets);
                 });
             });
         });

@@ -9,7 +9,7 @@ use crate::observe::finding::Check;
 use crate::observe::logging;
 use crate::observe::monitor::Monitor;
 use crate::observe::pages;
-use crate::observe::progress::{Figures, Progress};
+use crate::observe::progress::Progress;
 use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
 use crate::pipeline::ledger::refusals::Refusals;
@@ -94,9 +94,10 @@ fn report(
         stop.fail(failure);
     }
     let stopped = stop.reason();
-    let Figures { archives, totals, requests, elapsed, .. } = progress.figures();
-    let mut code = exit_code(reports.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
-    let mut summary = Summary::new(reports, stopped.as_ref(), code, archives, totals, requests, elapsed);
+    let figures = progress.figures();
+    let rows = &figures.totals.rows;
+    let mut code = exit_code(reports.mode, stopped.as_ref(), cut_short, figures.archives, rows);
+    let mut summary = Summary::new(reports, stopped.as_ref(), code, figures);
     let shows_table = logging.format == LogFormat::Text && log::log_enabled!(log::Level::Info);
     // If nothing was done, people see only the error. If the output has no reader any more, they see nothing.
     if !(shows_table && (summary.is_empty() || stop.is_unread())) {

@@ -53,9 +53,8 @@ impl Run<'_> {
             let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
                 .watched_by(&self.refusals);
             let file = file.clone();
-            let again = stages(senders.max, READERS, &sink, ledger, stop, |batches, events, buffers| {
-                Replay { file, names: needs.names, sink: &sink, limits, buffers, account_deletions, stop }
-                    .run(lines, batches, events);
+            let again = stages(senders.max, READERS, &sink, limits, ledger, stop, |outlets| {
+                Replay { file, names: needs.names, account_deletions, stop }.run(lines, outlets);
             });
             if again.is_empty() || stop.is_requested() {
                 return Ok(());

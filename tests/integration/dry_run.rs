@@ -34,6 +34,14 @@ fn a_dry_run_contacts_no_server_even_if_one_is_set() {
 }
 
 #[test]
+fn a_dry_run_that_cannot_begin_speaks_of_no_counters() {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.write(crate::harness::STATE_FILE, "{");
+    let run = env.run(&["--dry-run"]).exits(2).says("Exit code 2");
+    run.check(!run.stderr.contains("the counters say"), "there are no counters");
+}
+
+#[test]
 fn a_dry_run_honours_the_state_file() {
     let env = TestEnv::with_archives(&[archive(), Archive::new("20251219_000000").with_all(posts("q", 2))]);
     let state = r#"[{"filename":"mega_jetstream_20251218_000000.db.zip","status":"processed","timestamp":"2025-12-18T01:00:00Z"}]"#;

@@ -8,7 +8,6 @@ mod verifier;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
 
 pub(super) use self::connector::TlsConnector;
 use self::verifier::{Trust, Verifier};
@@ -25,9 +24,11 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let own = settings.ca_cert.map(pem::read_bundle).transpose()?.unwrap_or_default();
     let trust = (!settings.skip_tls_verify).then(|| {
-        // Reading the system's roots takes milliseconds of CPU time, so it is skipped if they are not used.
-        let asks = settings.is_https && settings.ca_fingerprint.is_none();
-        Trust::new(if asks { system_roots() } else { Vec::new() }, own, settings.ca_fingerprint)
+        // Reading the system's roots takes milliseconds of CPU time, so it is skipped if they are not used. Unreadable ones
+        // are skipped. `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
+        let reads_roots = settings.is_https && settings.ca_fingerprint.is_none();
+        let system = reads_roots.then(|| rustls_native_certs::load_native_certs().certs);
+        Trust::new(system.unwrap_or_default(), own, settings.ca_fingerprint)
     });
     if settings.is_https && trust.as_ref().is_some_and(Trust::is_empty) {
         return Err(Failure::usage(
@@ -49,11 +50,6 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
         None => (builder.with_no_client_auth(), false),
     };
     Ok(TlsConnector::new(config, has_certificate))
-}
-
-/// Reads the system's roots; unreadable ones are skipped. Honours `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-fn system_roots() -> Vec<CertificateDer<'static>> {
-    rustls_native_certs::load_native_certs().certs
 }
 
 #[cfg(test)]

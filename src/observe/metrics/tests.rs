@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{Finding, Health, MemoryFigures, Reasons, ServerFigures, Tally, Totals};
-use crate::observe::report::{Archives, Requests};
-use crate::observe::traffic::{Again, Request, Traffic, TrafficFigures};
+use crate::observe::progress::Archives;
+use crate::observe::traffic::{Again, Request, Requests, Traffic, TrafficFigures};
 use crate::pulse::Stage;
 
 const RUN: Exposition = Exposition { mode: Mode::Spool, dry_run: false, earlier_success: None };

@@ -75,7 +75,7 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
         let counts = format_counts(&repaired.differences());
         advice.push(format!("{} repaired: {counts}", counted(repaired.total(), "row")));
     }
-    if summary.dry_run {
+    if summary.dry_run && !summary.is_empty() {
         advice
             .push("dry run: nothing was written; the counters say what a load would have written".to_owned());
     }

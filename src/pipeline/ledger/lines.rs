@@ -45,7 +45,10 @@ fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
     let rows = if tally.counts().is_empty() { "" } else { "; " };
     match fate {
         Fate::Processed if tally.rejected > 0 => (Level::Warn, ": ".to_owned()),
-        Fate::Processed if rows.is_empty() => (Level::Info, ": no rows".to_owned()),
+        // A database in WAL mode that is copied while it is written to has its rows in another file.
+        Fate::Processed if rows.is_empty() => {
+            (Level::Warn, ": no rows; was its database copied without its -wal file?".to_owned())
+        }
         Fate::Processed => (Level::Info, ": ".to_owned()),
         Fate::Failed(reason) => (Level::Error, format!(" failed: {reason}{rows}")),
         Fate::Again => {
@@ -104,7 +107,10 @@ mod tests {
         assert_eq!(line(0, Fate::Failed("broken".into())), (Level::Error, " failed: broken; ".into()));
         assert_eq!(line(0, Fate::Pending("later".into())), (Level::Warn, " stays pending: later; ".into()));
         let none = Tally::default();
-        assert_eq!(line_of(&none, &Fate::Processed), (Level::Info, ": no rows".into()));
+        assert_eq!(
+            line_of(&none, &Fate::Processed),
+            (Level::Warn, ": no rows; was its database copied without its -wal file?".into())
+        );
         assert_eq!(line_of(&none, &Fate::Pending("later".into())).1, " stays pending: later");
     }
 

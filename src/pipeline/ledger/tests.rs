@@ -366,7 +366,8 @@ fn archives_that_a_stopped_run_has_not_begun_are_counted_and_all_others_have_a_l
         vec![abandoned("a", 0), abandoned("b", 0), abandoned("begun", 2), done, empty]
     };
     let begun = "\"begun\" stays pending: stopping; 2 skipped";
-    let (done, empty) = ("\"done\": 1 skipped", "\"empty\": no rows");
+    let (done, empty) =
+        ("\"done\": 1 skipped", "\"empty\": no rows; was its database copied without its -wal file?");
     assert_eq!(
         logged(Some(StopReason::Terminate), events()),
         [begun, done, empty, "3 archives were not started: the next run loads them"]

@@ -6,18 +6,11 @@
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
 use self::dead_letters::{DeadLetterLines, Entry, Line, MAX_LINE_BYTES, parse};
-use super::buffers::BufferPool;
-use super::outlet::Outlet;
-use crate::config::BatchLimits;
+use super::outlet::{Outlet, Outlets};
 use crate::exit::Failure;
-use crate::model::{
-    Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Document, Event, Names, Reasons,
-};
+use crate::model::{Action, ActionKind, Archive, ArchiveEnd, DeadLetter, Document, Event, Names, Reasons};
 use crate::shutdown::Stop;
-use crate::sink::Sink;
 
 pub mod dead_letters;
 
@@ -33,12 +26,6 @@ pub struct Replay<'r> {
     pub file: Arc<Archive>,
     /// The target indices.
     pub names: Names,
-    /// Encodes documents.
-    pub sink: &'r dyn Sink,
-    /// Limits of one batch.
-    pub limits: BatchLimits,
-    /// Buffers for batch bodies.
-    pub buffers: &'r BufferPool,
     /// Whether deletions of accounts are replayed, too.
     pub account_deletions: bool,
     /// Checked before each line.
@@ -47,22 +34,12 @@ pub struct Replay<'r> {
 
 impl Replay<'_> {
     /// Reads lines until the end of the file, or until the run is to stop. A full channel blocks, which bounds memory.
-    pub fn run(
-        &self,
-        mut lines: DeadLetterLines<impl BufRead>,
-        batches: Sender<Batch>,
-        events: Sender<Event>,
-    ) {
-        let mut reading = OpenFile {
-            replay: self,
-            outlet: Outlet::new(&self.file, self.sink, self.limits, &batches, &events, self.buffers),
-            origin: "".into(),
-        };
+    pub fn run(&self, mut lines: DeadLetterLines<impl BufRead>, outlets: Outlets<'_>) {
+        let mut reading = OpenFile { replay: self, outlet: outlets.open(&self.file), origin: "".into() };
         let end = self.stop.guard("the reading of dead letters", || reading.read(&mut lines));
         let end = end.unwrap_or_else(|| ArchiveEnd::Abandoned("an internal error (please report it)".into()));
         let (outcomes, batches) = reading.outlet.finish();
-        // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
-        let _ = events.send(Event { archive: self.file.clone(), outcomes, end: Some((end, batches)) });
+        outlets.report(Event { archive: self.file.clone(), outcomes, end: Some((end, batches)) });
     }
 }
 
@@ -161,7 +138,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Outcomes;
+    use crate::config::BatchLimits;
+    use crate::model::{Batch, Outcomes};
+    use crate::pipeline::buffers::BufferPool;
     use crate::pipeline::tests::NullSink;
     use crate::shutdown::StopReason;
 
@@ -191,16 +170,10 @@ mod tests {
         let buffers = &BufferPool::new(1);
         let (batch_sender, batches) = unbounded();
         let (event_sender, events) = unbounded();
-        let replay = Replay {
-            file: Arc::new(file),
-            names: Names::default(),
-            sink: &NullSink,
-            limits,
-            buffers,
-            account_deletions: false,
-            stop,
-        };
-        replay.run(DeadLetterLines::new(reader, longest), batch_sender, event_sender);
+        let replay = Replay { file: Arc::new(file), names: Names::default(), account_deletions: false, stop };
+        let outlets =
+            Outlets { sink: &NullSink, limits, batches: batch_sender, events: event_sender, buffers };
+        replay.run(DeadLetterLines::new(reader, longest), outlets);
         let batches: Vec<Batch> = batches.iter().collect();
         let mut chunks = Vec::new();
         for event in events {

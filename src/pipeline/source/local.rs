@@ -186,22 +186,17 @@ fn real_path(real_folder: &Path, entry: &fs::DirEntry) -> io::Result<PathBuf> {
 
 /// Whether an archive's file has changed since it was found.
 pub fn has_changed(archive: &Archive) -> bool {
-    inspect(&archive.path).is_ok_and(|now| state_of(&now) != state_of(archive))
+    inspect(&archive.path).is_ok_and(|now| now.state() != archive.state())
 }
 
 /// Returns the archive with the size and time that its file has now. A mark made from it is of the content that is read.
 pub fn as_it_is_now(archive: Arc<Archive>) -> Arc<Archive> {
     match inspect(&archive.path) {
-        Ok(now) if state_of(&now) != state_of(&archive) => {
+        Ok(now) if now.state() != archive.state() => {
             Arc::new(Archive { bytes: now.bytes, modified_ns: now.modified_ns, ..(*archive).clone() })
         }
         _ => archive,
     }
-}
-
-/// Returns size and modification time, which show whether a file has changed.
-fn state_of(archive: &Archive) -> (u64, i128) {
-    (archive.bytes, archive.modified_ns)
 }
 
 /// The archive at `path`, or why there is none.

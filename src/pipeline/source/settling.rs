@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::Archive;
+use crate::model::{Archive, FileState};
 
 /// Age of the last change at which a file counts as settled. Also the maximum pause before the next look while a file
 /// has not settled.
@@ -18,11 +18,8 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// The files of the last look that had not settled.
 #[derive(Debug, Default)]
 pub struct UnsettledFiles {
-    seen: HashMap<String, State>,
+    seen: HashMap<String, FileState>,
 }
-
-/// Size in bytes, and modification time.
-type State = (u64, i128);
 
 impl UnsettledFiles {
     /// Removes the archives that have not settled at `now` (milliseconds since 1970), and returns their number. Must be
@@ -30,7 +27,7 @@ impl UnsettledFiles {
     pub fn hold_back(&mut self, archives: &mut Vec<Arc<Archive>>, now: i64) -> u64 {
         let before = std::mem::take(&mut self.seen);
         archives.retain(|archive| {
-            let state = (archive.bytes, archive.modified_ns);
+            let state = archive.state();
             let settled = is_settled(archive, now) || before.get(&archive.name) == Some(&state);
             if !settled {
                 self.seen.insert(archive.name.clone(), state);

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::exit::{ExitCode, Failure};
-use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Document, Generation, Outcomes, Tally, Version};
+use crate::model::{
+    Action, ActionKind, Archive, ArchiveEnd, Batch, Document, Event, Generation, Outcomes, Tally, Version,
+};
 use crate::observe::progress::{Figures, Progress};
 use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
@@ -57,17 +59,17 @@ fn archive(name: &str) -> Arc<Archive> {
     Arc::new(Archive { name: name.into(), path: name.into(), ..Archive::default() })
 }
 
-fn read(name: &str, batches: &Sender<Batch>, events: &Sender<Event>) {
+fn read(name: &str, outlets: &Outlets<'_>) {
     let archive = archive(name);
     let action = |row| Action::new(ActionKind::Post, Version::new(1, row).unwrap(), "id");
     for _ in 0..BATCHES {
         let actions = (0..ROWS as i64).map(action).collect();
-        batches.send(Batch { archive: archive.clone(), body: Vec::new(), actions }).unwrap();
+        outlets.batches.send(Batch { archive: archive.clone(), body: Vec::new(), actions }).unwrap();
     }
     let outcomes =
         Outcomes { tally: Tally { read: BATCHES * ROWS, ..Tally::default() }, ..Outcomes::default() };
     let end = ArchiveEnd::Complete;
-    events.send(Event { archive, outcomes, end: Some((end, BATCHES)) }).unwrap();
+    outlets.report(Event { archive, outcomes, end: Some((end, BATCHES)) });
 }
 
 /// The result of a run.
@@ -88,10 +90,11 @@ fn run(panics: Panics) -> Observed {
         let (progress, stop) = (Progress::new(), Stop::new());
         let sink = Fake { panics, delivered: AtomicU64::new(0) };
         let ledger = Ledger::new(Some(&books), None, &sink, &progress, &stop);
-        stages(4, 2, &sink, ledger, &stop, |batches, events, _| {
-            read("a", &batches, &events);
+        let limits = BatchLimits { docs: 1, bytes: 1 };
+        stages(4, 2, &sink, limits, ledger, &stop, |outlets| {
+            read("a", &outlets);
             assert!(panics != Panics::OnReading, "in the reading");
-            read("b", &batches, &events);
+            read("b", &outlets);
         });
         let state = StateFile::load(&path).unwrap();
         let marked = ["a", "b"].into_iter().filter(|name| state.get(name) == Some(&Mark::Processed));

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, never};
+use crossbeam_channel::{Receiver, TryRecvError, never};
 use rayon::ThreadPool;
 
 use self::board::{Board, Opener};
@@ -19,14 +19,12 @@ use super::admission::Admission;
 use super::archive::{
     self, ArchiveError, Database, Image, Room, bytes_declared, bytes_declared_in, bytes_to_read,
 };
-use super::buffers::BufferPool;
 use super::decode::EmbeddingDecoder;
+use super::outlet::Outlets;
 use super::source::{Content, Download, Queue, Work, as_it_is_now, has_changed};
-use crate::config::BatchLimits;
-use crate::model::{Archive, ArchiveEnd, Batch, Event, FieldChoice, MAX_ARCHIVE_SECONDS};
+use crate::model::{Archive, ArchiveEnd, Event, FieldChoice, MAX_ARCHIVE_SECONDS};
 use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
-use crate::sink::Sink;
 use crate::timestamp::now_millis;
 
 mod board;
@@ -42,16 +40,10 @@ pub struct Workers<'r> {
     pub admission: &'r Admission,
     /// Counts opened archives.
     pub progress: &'r Progress,
-    /// Limits of one batch.
-    pub limits: BatchLimits,
-    /// Encodes documents.
-    pub sink: &'r dyn Sink,
     /// Whether the deletion of an account deletes all its posts. If not, such rows are skipped.
     pub account_deletions: bool,
     /// The fields of posts.
     pub fields: FieldChoice,
-    /// Buffers for batch bodies.
-    pub buffers: &'r BufferPool,
     /// Time without a change after which a damaged file is marked as failed. A file that has changed since it was found
     /// is left for a later look. None: all files count as complete.
     pub unchanged: Option<Duration>,
@@ -61,20 +53,26 @@ pub struct Workers<'r> {
 
 impl Workers<'_> {
     /// Reads the archives of the queue, one at a time on each thread of the pool. Returns once the queue has ended and
-    /// the last archive is read. Drops `batches` and `events` then, which closes the channels. A full channel blocks the
+    /// the last archive is read. Drops the outlets then, which closes their channels. A full channel blocks the
     /// workers, which bounds memory.
-    pub fn run(&self, queue: &dyn Queue, batches: Sender<Batch>, events: Sender<Event>) {
+    pub fn run(&self, queue: &dyn Queue, outlets: Outlets<'_>) {
         let board = Board::new(self.pool.current_num_threads());
-        let out = Out { batches: &batches, events: &events };
         self.pool.broadcast(|worker| {
             // Created before anything can panic: the other workers wait until it is dropped.
             let opener = board.opener();
-            self.stop.guard("a worker", || self.work(worker.index(), queue, &board, &out, opener));
+            self.stop.guard("a worker", || self.work(worker.index(), queue, &board, &outlets, opener));
         });
     }
 
     /// Runs one worker: opens archives until the queue has ended, and helps others with theirs.
-    fn work(&self, worker: usize, queue: &dyn Queue, board: &Board, out: &Out<'_>, opener: Opener<'_>) {
+    fn work(
+        &self,
+        worker: usize,
+        queue: &dyn Queue,
+        board: &Board,
+        outlets: &Outlets<'_>,
+        opener: Opener<'_>,
+    ) {
         let mut scratch = Scratch {
             archive: archive::ArchiveBuffers::within(self.admission.rooms()),
             embeddings: EmbeddingDecoder::of(self.fields),
@@ -83,14 +81,14 @@ impl Workers<'_> {
         let news = board.news(worker).unwrap_or(&nothing);
         loop {
             match queue.next() {
-                Ok(work) => self.process(work, board, out, &mut scratch),
-                Err(TryRecvError::Empty) => self.help(queue, board, news, out, &mut scratch.embeddings),
+                Ok(work) => self.process(work, board, outlets, &mut scratch),
+                Err(TryRecvError::Empty) => self.help(queue, board, news, outlets, &mut scratch.embeddings),
                 Err(TryRecvError::Disconnected) => break,
             }
         }
         drop(opener);
         while let Some(shared) = board.take() {
-            self.read(&shared, None, out, &mut scratch.embeddings);
+            self.read(&shared, None, outlets, &mut scratch.embeddings);
         }
     }
 
@@ -100,34 +98,38 @@ impl Workers<'_> {
         queue: &dyn Queue,
         board: &Board,
         news: &Receiver<()>,
-        out: &Out<'_>,
+        outlets: &Outlets<'_>,
         embeddings: &mut EmbeddingDecoder,
     ) {
         // Cleared before looking at the board, so that later archives count as news again.
         let _ = news.try_recv();
         match board.try_take() {
-            Some(shared) => self.read(&shared, None, out, embeddings),
+            Some(shared) => self.read(&shared, None, outlets, embeddings),
             None => queue.wait(news),
         }
     }
 
     /// Opens and reads one archive.
-    fn process(&self, work: Work, board: &Board, out: &Out<'_>, scratch: &mut Scratch) {
+    fn process(&self, work: Work, board: &Board, outlets: &Outlets<'_>, scratch: &mut Scratch) {
         let Work { archive, content } = work;
         // A file that has changed since it was found is read as it is, unless it is left for a later look.
         let archive = match content {
-            Content::AtPath if self.unchanged.is_none() => as_it_is_now(archive),
+            Content::AtPath if self.unchanged.is_none() => {
+                self.reading(&archive.clone(), || as_it_is_now(archive))
+            }
             _ => archive,
         };
         let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
         let (shared, database) = match opened {
             Ok((shared, database)) => (Arc::new(shared), database),
-            Err(end) => return self.finish(archive, ReadRows { end: Some(end), ..ReadRows::default() }, out),
+            Err(end) => {
+                return self.finish(archive, ReadRows { end: Some(end), ..ReadRows::default() }, outlets);
+            }
         };
         if shared.wants_help() {
             board.put(&shared);
         }
-        self.read(&shared, Some(database), out, &mut scratch.embeddings);
+        self.read(&shared, Some(database), outlets, &mut scratch.embeddings);
         board.remove(&shared);
     }
 
@@ -164,17 +166,16 @@ impl Workers<'_> {
         archive: &Arc<Archive>,
         buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
-        let pulse = self.stop.pulse();
-        let declared = pulse.while_reading(&archive.path, || bytes_declared(&archive.path));
-        let mut needed = self.unless_changed(archive, declared)?;
+        let mut needed =
+            self.reading(archive, || self.unless_changed(archive, bytes_declared(&archive.path)))?;
         // The memory needed after unzipping, in bytes, if it turns out to be more than usual.
         let mut beside = 0;
         let total = self.admission.rooms().total();
         loop {
             let mut room = self.admission.admit(needed, self.stop)?;
-            let read =
-                pulse.while_reading(&archive.path, || buffers.read_within(&archive.path, room.bytes()));
-            let image = self.unless_changed(archive, read)?;
+            let image = self.reading(archive, || {
+                self.unless_changed(archive, buffers.read_within(&archive.path, room.bytes()))
+            })?;
             // The file is no longer in memory, and the size of the database is known now.
             room.shrink_to(beside.max(bytes_to_read(0, image.len() as u64)));
             match self.scan(archive, image, room) {
@@ -240,6 +241,11 @@ impl Workers<'_> {
         Ok((shared, database))
     }
 
+    /// Calls a function that waits for the disk or file server of an archive.
+    fn reading<T>(&self, archive: &Archive, read: impl FnOnce() -> T) -> T {
+        self.stop.pulse().while_reading(&archive.path, read)
+    }
+
     /// Returns the result of reading, unless the file has changed since it was found. A changed file may have been
     /// incomplete, even if it was read without an error.
     fn unless_changed<T>(&self, archive: &Archive, read: Result<T, ArchiveError>) -> Result<T, ArchiveError> {
@@ -255,10 +261,10 @@ impl Workers<'_> {
         &self,
         shared: &Shared,
         database: Option<Database>,
-        out: &Out<'_>,
+        outlets: &Outlets<'_>,
         embeddings: &mut EmbeddingDecoder,
     ) {
-        let mut reading = Reading::new(self, shared, out);
+        let mut reading = Reading::new(self, shared, outlets);
         let end = contain_panic(|| {
             let database = database.map_or_else(|| Database::open(&shared.image), Ok).map_err(end_by)?;
             reading.rows(&database, embeddings)
@@ -267,19 +273,19 @@ impl Workers<'_> {
             // Only now is the last deletion of each account known.
             let accounts = std::mem::take(&mut all.accounts);
             if !accounts.is_empty() {
-                let mut reading = Reading::new(self, shared, out);
+                let mut reading = Reading::new(self, shared, outlets);
                 let end = contain_panic(|| {
                     reading.push_accounts(accounts);
                     Ok(())
                 });
                 all.add(reading.finish(end.err()));
             }
-            self.finish(shared.archive.clone(), all, out);
+            self.finish(shared.archive.clone(), all, outlets);
         }
     }
 
     /// Reports to the ledger that an archive has been read.
-    fn finish(&self, archive: Arc<Archive>, found: ReadRows, out: &Out<'_>) {
+    fn finish(&self, archive: Arc<Archive>, found: ReadRows, outlets: &Outlets<'_>) {
         let end = match found.end {
             Some(ArchiveEnd::Broken(reason)) if self.may_be_unfinished(&archive) => ArchiveEnd::Abandoned(
                 format!("{reason}; it has changed a moment ago, so the next look checks it again"),
@@ -287,8 +293,7 @@ impl Workers<'_> {
             end => end.unwrap_or(ArchiveEnd::Complete),
         };
         let ReadRows { outcomes, batches, .. } = found;
-        // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
-        let _ = out.events.send(Event { archive, outcomes, end: Some((end, batches)) });
+        outlets.report(Event { archive, outcomes, end: Some((end, batches)) });
     }
 
     /// Whether the file has changed so recently that it may be incomplete.
@@ -302,12 +307,6 @@ impl Workers<'_> {
 struct Scratch {
     archive: archive::ArchiveBuffers,
     embeddings: EmbeddingDecoder,
-}
-
-/// The channels of a worker.
-struct Out<'w> {
-    batches: &'w Sender<Batch>,
-    events: &'w Sender<Event>,
 }
 
 /// Returns the archive's time, in seconds since 1970: from its name, else the newest `created_at` of its rows, else the

@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 
 use super::shared::{Accounts, ReadRows, Shared, keep_last};
 use super::superseded::RowEvent;
-use super::{Out, Workers, end_by};
+use super::{Workers, end_by};
 use crate::model::{
     AccountDeletion, Action, ActionKind, ArchiveEnd, DeadLetter, Deletion, Document, MAX_ID_BYTES, Post,
     Reasons, Tombstone, Version,
 };
 use crate::pipeline::archive::{ArchiveError, Database, Row};
 use crate::pipeline::decode::{EmbeddingDecoder, Rejection, SkipReason, Verdict, added, classify};
-use crate::pipeline::outlet::Outlet;
+use crate::pipeline::outlet::{Outlet, Outlets};
 
 /// Maximum number of dead letters that a reader holds: an archive of a few MB may have millions of rejected rows.
 const DEAD_LETTERS_AT_ONCE: usize = 256;
@@ -27,11 +27,8 @@ pub(super) struct Reading<'w> {
 
 impl<'w> Reading<'w> {
     /// Creates a reader of an archive.
-    pub(super) fn new(workers: &'w Workers<'w>, shared: &'w Shared, out: &'w Out<'w>) -> Self {
-        let Out { batches, events } = out;
-        let outlet =
-            Outlet::new(&shared.archive, workers.sink, workers.limits, batches, events, workers.buffers);
-        Self { workers, shared, outlet, accounts: Accounts::new() }
+    pub(super) fn new(workers: &'w Workers<'w>, shared: &'w Shared, outlets: &'w Outlets<'w>) -> Self {
+        Self { workers, shared, outlet: outlets.open(&shared.archive), accounts: Accounts::new() }
     }
 
     /// Reads one range after the other until none is left, or until the run is to stop.

@@ -11,9 +11,12 @@ use rayon::ThreadPoolBuilder;
 use serde_json::json;
 
 use super::*;
+use crate::config::BatchLimits;
 use crate::exit::Failure;
-use crate::model::{Action, Document, Generation, Outcomes, Selection, Tally};
+use crate::model::{Action, Batch, Document, Generation, Outcomes, Selection, Tally};
+use crate::pipeline::buffers::BufferPool;
 use crate::shutdown::StopReason;
+use crate::sink::Sink;
 use crate::sink::upcoming::Upcoming;
 
 /// A sink that calls a function for each document.
@@ -93,29 +96,22 @@ fn work_through(first: &Arc<Archive>, queue: &dyn Queue, encode: impl Fn(&Docume
     let (stop, progress) = (Stop::new(), Progress::new());
     progress.looked(&Selection { take: vec![first.clone()], ..Selection::default() });
     let admission = Admission::new(1 << 30, 2, false);
-    with_workers(&admission, &Fake(encode), &progress, &stop, |workers| {
-        workers.run(queue, batch_sender, event_sender);
+    let limits = BatchLimits { docs: 10, bytes: 1 << 20 };
+    let (sink, buffers) = (&Fake(encode), &BufferPool::new(1));
+    with_workers(&admission, &progress, &stop, |workers| {
+        workers.run(queue, Outlets { sink, limits, batches: batch_sender, events: event_sender, buffers });
     });
     Observed { batches, events, stop, progress }
 }
 
 /// Calls a function with two workers.
-fn with_workers(
-    admission: &Admission,
-    sink: &dyn Sink,
-    progress: &Progress,
-    stop: &Stop,
-    work: impl FnOnce(&Workers<'_>),
-) {
+fn with_workers(admission: &Admission, progress: &Progress, stop: &Stop, work: impl FnOnce(&Workers<'_>)) {
     work(&Workers {
         pool: &ThreadPoolBuilder::new().num_threads(2).build().unwrap(),
         admission,
         progress,
-        limits: BatchLimits { docs: 10, bytes: 1 << 20 },
-        sink,
         account_deletions: true,
         fields: FieldChoice::default(),
-        buffers: &BufferPool::new(1),
         unchanged: None,
         stop,
     });
@@ -194,7 +190,7 @@ fn an_archive_that_fits_waits_for_all_memory_if_there_is_not_twice_what_it_takes
         let admission = Admission::new(FITS_ONCE, 2, false);
         // Leaves room for what the archive declares, but not for its rows.
         let other = admission.admit(FITS_ONCE - declared, &stop).unwrap();
-        with_workers(&admission, &Fake(|_| {}), &progress, &stop, |workers| {
+        with_workers(&admission, &progress, &stop, |workers| {
             thread::scope(|scope| {
                 let open = || workers.open(&archive, content, &mut archive::ArchiveBuffers::new());
                 let opening = scope.spawn(|| open().map(|(shared, _)| shared.rows()));
@@ -217,7 +213,7 @@ fn an_archive_that_is_read_alone_keeps_all_memory_until_its_rows_are_counted() {
     let admission = Admission::new(FITS_ONCE, 2, false);
     let alone = admission.admit_alone(&stop);
     let download = Download::of(std::fs::read(&archive.path).unwrap(), alone);
-    with_workers(&admission, &Fake(|_| {}), &progress, &stop, |workers| {
+    with_workers(&admission, &progress, &stop, |workers| {
         thread::scope(|scope| {
             // Less than the archive leaves once its rows are counted, but more than it leaves before.
             let waiting = scope.spawn(|| admission.admit(FITS_ONCE / 2, &stop));

@@ -6,7 +6,7 @@
 use crate::config::{BatchLimits, VectorChoice};
 use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
-use crate::observe::report::RequestCounters;
+use crate::observe::traffic::RequestCounters;
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 use crate::sink::Sink;

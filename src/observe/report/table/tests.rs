@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::Place;
 use crate::model::{Tally, Totals};
-use crate::observe::report::{Archives, Requests};
+use crate::observe::progress::{Archives, Figures};
+use crate::observe::traffic::Requests;
 
 fn reports(dead_letter: &str) -> Reports {
     Reports {
@@ -27,7 +28,9 @@ fn text(code: ExitCode, archives: Archives, rows: Tally, reports: &Reports) -> S
     let reasons = Reasons { rejected: rejected.collect(), can_be_replayed, ..Reasons::default() };
     let totals = Totals { rows, reasons };
     let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000, bytes_on_wire: 1_500_000 };
-    Summary::new(reports, None, code, archives, totals, requests, Duration::from_secs(2)).table(reports)
+    let elapsed = Duration::from_secs(2);
+    let figures = Figures { archives, totals, requests, elapsed, ..Figures::default() };
+    Summary::new(reports, None, code, figures).table(reports)
 }
 
 #[test]
@@ -84,15 +87,8 @@ fn the_table_fits_a_narrow_window_and_names_what_went_wrong() {
 #[test]
 fn a_run_that_did_nothing_has_no_table_of_zeros() {
     let table = |code, rows| {
-        let summary = Summary::new(
-            &reports("dead"),
-            None,
-            code,
-            Archives::default(),
-            Totals { rows, ..Totals::default() },
-            Requests::default(),
-            Duration::from_secs(1),
-        );
+        let figures = Figures { totals: Totals { rows, ..Totals::default() }, ..Figures::default() };
+        let summary = Summary::new(&reports("dead"), None, code, figures);
         summary.table(&reports("dead")).contains("Rows")
     };
     for code in [ExitCode::Usage, ExitCode::Refused, ExitCode::Locked] {

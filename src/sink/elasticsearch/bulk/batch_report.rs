@@ -2,8 +2,6 @@
 
 use std::mem;
 
-use serde_json::value::RawValue;
-
 use super::reply::Refusal;
 use crate::model::{Action, ActionKind, Batch, DeadLetter, Outcomes, Reasons, Version};
 
@@ -141,8 +139,7 @@ impl<'b> BatchReport<'b> {
         self.outcomes.tally.rejected += 1;
         Reasons::count(&mut self.outcomes.reasons.rejected, &refusal.error_type);
         self.outcomes.reasons.can_be_replayed += 1;
-        let lines = self.batch.body.get(action.lines.clone()).unwrap_or_default();
-        let mut lines = lines.split(|&byte| byte == b'\n').map(raw_json);
+        let (line, document) = self.batch.lines_of(action);
         self.outcomes.dead_letters.push(DeadLetter {
             archive: action.origin.as_deref().unwrap_or(&self.batch.archive.name).to_owned(),
             row_id: action.row_id,
@@ -150,14 +147,10 @@ impl<'b> BatchReport<'b> {
             stage: "elasticsearch".into(),
             error_type: refusal.error_type,
             reason: refusal.reason,
-            action: lines.next().flatten(),
-            document: lines.next().flatten(),
+            action: serde_json::from_slice(line).ok(),
+            document: serde_json::from_slice(document).ok(),
         });
     }
-}
-
-fn raw_json(line: &[u8]) -> Option<Box<RawValue>> {
-    serde_json::from_slice(line).ok()
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use self::settling::Settling;
 pub use self::sizes::Sizes;
 use crate::config::BatchLimits;
 use crate::model::{Action, Batch, Outcomes};
-use crate::observe::report::RequestCounters;
+use crate::observe::traffic::RequestCounters;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::{Stopped, Throttle};
 use crate::shutdown::Stop;

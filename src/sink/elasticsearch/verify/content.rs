@@ -107,8 +107,7 @@ fn verdict(
     found: &FoundContent<'_>,
     returned: &Returned,
 ) -> Verdict {
-    let lines = batch.body.get(action.lines.clone()).unwrap_or_default();
-    let document = lines.split(|&byte| byte == b'\n').nth(1).unwrap_or_default();
+    let (_, document) = batch.lines_of(action);
     let source = found.source.map_or("{}", |source| source.get());
     let finding = match first_difference(choice, document, source, returned) {
         None => Finding::Equal,

@@ -90,9 +90,7 @@ fn batch_of(batch: &Batch, actions: &[&Action], vectors: VectorEncoding) -> Batc
     let mut taken = Vec::with_capacity(actions.len());
     for action in actions {
         let start = body.len();
-        let lines = batch.body.get(action.lines.clone()).unwrap_or_default();
-        let mut parts = lines.split(|&byte| byte == b'\n');
-        let (line, document) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let (line, document) = batch.lines_of(action);
         body.extend_from_slice(line);
         body.push(b'\n');
         write_replayed(&mut body, &String::from_utf8_lossy(document), vectors);

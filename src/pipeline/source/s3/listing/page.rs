@@ -132,6 +132,12 @@ fn read(host: &str, body: &[u8]) -> Result<Elements, Unread> {
              path)"
         )))
     };
+    // Cut off before its first element, as by a gateway that sends no length.
+    let begins = |start: &[u8]| !body.is_empty() && (body.starts_with(start) || start.starts_with(body));
+    let ended_early = || match begins(b"<?xml") || begins(b"<ListBucketResult") {
+        true => broken("it ends at its beginning".to_owned()),
+        false => no_listing(),
+    };
     let mut reader = Reader::from_reader(body);
     reader.config_mut().check_end_names = false;
     reader.config_mut().allow_unmatched_ends = true;
@@ -143,6 +149,7 @@ fn read(host: &str, body: &[u8]) -> Result<Elements, Unread> {
         let event = match reader.read_event() {
             Ok(event) => event,
             Err(error) if is_listing => return Err(broken(error.to_string())),
+            Err(_) if path.is_empty() => return Err(ended_early()),
             Err(_) => return Err(no_listing()),
         };
         match event {
@@ -176,7 +183,7 @@ fn read(host: &str, body: &[u8]) -> Result<Elements, Unread> {
                 }
             }
             Event::Eof if is_listing => return Err(broken("it ends in the middle".to_owned())),
-            Event::Eof => return Err(no_listing()),
+            Event::Eof => return Err(ended_early()),
             Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => {}
         }
     }
