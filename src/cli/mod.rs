@@ -58,6 +58,10 @@ fn for_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, 
         };
         if entry.is_switch() {
             words.extend(switch(entry, flag, value.as_deref())?);
+            // Nothing else matters then, and argh accepts no word after it.
+            if words.last().is_some_and(|last| last == "--help") {
+                break;
+            }
             continue;
         }
         // The next word is the value, even if it looks like a flag.

@@ -174,6 +174,10 @@ fn an_archive_is_never_written_to() {
 #[test]
 fn help_goes_to_standard_output() {
     let env = env();
+    for with_more in [&["--help", "--dry-run", "--mode", "spool"][..], &["--dry-run", "-h", "archives"]] {
+        let run = env.run(with_more).exits(0);
+        run.check(run.stdout.starts_with("Usage:"), "the help is printed, whatever else is given");
+    }
     let run = env.run(&["--help"]).exits(0);
     run.check(run.stderr.is_empty(), "standard error is empty");
     let flags = "source mode dry-run skip-tls-verify workers senders batch-docs batch-bytes output summary-json \

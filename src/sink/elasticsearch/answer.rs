@@ -54,6 +54,11 @@ impl NoAnswer {
             format!("the answer to {question} is not Elasticsearch's ({}): {URL_ADVICE}", reply.reason());
         Self::refused("connection", text)
     }
+
+    /// Creates the error for a server of which every answer so far was a page such as this one.
+    pub(super) fn only_pages(page: &str) -> Self {
+        Self::refused("connection", format!("the answer is not Elasticsearch's ({page}): {URL_ADVICE}"))
+    }
 }
 
 impl fmt::Display for NoAnswer {

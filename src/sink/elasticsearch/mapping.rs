@@ -165,12 +165,15 @@ fn exists(client: &Client, alias: &'static str) -> Result<bool, NoAnswer> {
     match lookup::ask(client, alias)? {
         None => Ok(false),
         Some(indices) if !indices.is_empty() => Ok(true),
-        Some(_) => Err(not_shown(alias)),
+        Some(_) => Err(not_shown(client, alias)),
     }
 }
 
 /// Returns the refusal for a server that does not show what exists.
-pub(super) fn not_shown(alias: &'static str) -> NoAnswer {
+pub(super) fn not_shown(client: &Client, alias: &'static str) -> NoAnswer {
+    if let Some(page) = client.only_page() {
+        return NoAnswer::only_pages(&page);
+    }
     NoAnswer::refused(
         alias,
         format!(

@@ -15,7 +15,6 @@ use super::agreement::lasting_disagreement;
 use super::answer::{NoAnswer, Outage};
 use super::client::Client;
 use super::flush::{flush, forbidden};
-use super::outcome::URL_ADVICE;
 use super::primaries::Primaries;
 use super::targets::{Target, Targets};
 use crate::model::Names;
@@ -67,8 +66,7 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, NoAnswer> {
             let targets = targets(client, needs, posts, tombstones, None)?;
             checks.extend(targets.unsynced.as_ref().and_then(Primaries::judge));
             if let Some(page) = client.only_page() {
-                let text = format!("the answer is not Elasticsearch's ({page}): {URL_ADVICE}");
-                return Err(NoAnswer::refused("connection", text));
+                return Err(NoAnswer::only_pages(&page));
             }
             Ok(Report { checks, targets })
         }

@@ -28,7 +28,7 @@ pub(super) fn ask(
     settings.filter_map(settings::product).for_each(|product| client.set_product(product));
     let product = client.product();
     match found {
-        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_shown(name)),
+        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_shown(client, name)),
         Some(indices) if needs.reads_only => {
             let (mut target, mut checks) = judge(name, &indices, needs, product)?;
             if !target.is_known {
