@@ -27,11 +27,6 @@ impl Version {
         fits.then_some(Self((archive_seconds as u64) << ROW_ID_BITS | row_id as u64))
     }
 
-    /// Returns the time of the archive, in seconds since 1970 (UTC).
-    pub fn archive_seconds(self) -> u64 {
-        self.0 >> ROW_ID_BITS
-    }
-
     /// Returns the row id.
     pub fn row_id(self) -> i64 {
         (self.0 % MAX_ROW_ID as u64) as i64

@@ -404,6 +404,11 @@ fn fewer_than_1000_refusals_in_a_row_become_dead_letters() {
         .exits(1)
         .says("--max-rejected 10%")
         .counts(&[("rows.rejected", 100), ("rows.unconfirmed", 800)]);
+    // Lines without a document are told apart by no error type.
+    env.write("damaged", "{\"archive\":\"a\",\"row_id\":1,\"at_uri\":\"\",\"stage\":\"decode\",\"error_type\":\"no_commit\",\"reason\":\"x\"}\n");
+    let run =
+        env.run(&["--replay", "damaged", "--max-rejected", "0"]).exits(1).says("allows, 1 by now: correct");
+    run.counts(&[("rows.unconfirmed", 1)]);
 }
 
 #[test]

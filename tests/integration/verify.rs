@@ -151,29 +151,6 @@ fn differences_are_named_by_row_and_repaired() {
     assert_holds(&env.fake, &history());
 }
 
-/// An update by another program adds one to the version of a document, which makes it look like that of a later row.
-#[test]
-fn a_post_that_another_program_has_updated_is_compared() {
-    let env = loaded(aliases());
-    let update = |name: &str, field: &str, value: Value| {
-        env.fake.store(|store| {
-            let document =
-                store.index("posts").expect("an index").documents.get_mut(&uri(name)).expect("a post");
-            document.version += 1;
-            document.source[field] = value;
-        });
-    };
-    update("p7", "likes", json!(3));
-    update("p8", "content", json!("changed"));
-    assert_eq!(verify(&env, &[]).code, Some(3));
-    assert_eq!(differences(&env), set(&["different p8 content"]));
-
-    // The update has the higher version, so the repair cannot overwrite it, and says so.
-    let run = verify(&env, &["--repair"]);
-    assert_eq!(run.summary()["findings"]["different"], 1, "{}", run.summary());
-    assert_eq!(lines(&env.read("differences").unwrap())[0]["repaired"], false);
-}
-
 #[test]
 fn differences_are_found_in_every_index_layout() {
     let several = || {
@@ -263,6 +240,24 @@ fn a_rollover_during_verify_is_not_a_difference() {
     env.fake.release();
     running.wait();
     assert_eq!(differences(&env), BTreeSet::new());
+}
+
+#[test]
+fn an_alias_that_is_away_for_a_moment_after_a_difference_was_found_is_waited_for() {
+    let env = loaded(aliases());
+    let lost = uri("p5");
+    env.fake.store(|store| store.index("posts").unwrap().documents.remove(&lost).expect("the post"));
+    // The first look at the alias is that of the preflight.
+    let looks = |request: &Request| request.method == "GET" && request.path == "/posts";
+    env.fake.fail(looks, 1, 1, Fault::Hang);
+    let running = env.ingest().args(&["--verify", "--repair"]).start();
+    env.fake.wait_for(|record| looks(&record.request), 2);
+    let taken = env.fake.store(|store| std::mem::take(&mut store.index("posts").unwrap().aliases));
+    env.fake.release();
+    env.fake.wait_for(|record| looks(&record.request), 4);
+    env.fake.store(|store| store.index("posts_v1").unwrap().aliases = taken);
+    running.wait().exits(3).says("1 row repaired");
+    assert!(env.fake.documents("posts").contains_key(&lost));
 }
 
 #[test]

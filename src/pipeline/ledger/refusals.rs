@@ -177,10 +177,12 @@ fn too_many_in_a_row(most: &str) -> Failure {
 }
 
 fn too_many_rejected(most: RejectedLimit, rejected: u64, said: &str) -> Failure {
+    // Lines of a replay that hold no document have no type.
+    let said = if said.is_empty() { String::new() } else { format!(" (most often: {said})") };
     Failure::run(format!(
-        "{rejected} rows are rejected, more than --max-rejected {most} allows (most often: {said}): \
-         correct the cause, or run again with a higher limit if you expect these rows; the last of them are \
-         not in the dead-letter file, and their archives stay pending"
+        "more rows are rejected than --max-rejected {most} allows, {rejected} by now{said}: correct the cause, \
+         or run again with a higher limit if you expect these rows; the last of them are not in the \
+         dead-letter file, and their archives stay pending"
     ))
 }
 

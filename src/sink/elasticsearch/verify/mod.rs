@@ -16,7 +16,7 @@ use self::judge::{Judged, Verdict, judge};
 use super::Elasticsearch;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
-use super::retrying::{policy, retry};
+use super::retrying::{MOVING, policy, retry_for};
 use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, FieldChoice, Finding, Generation, Outcomes};
 use crate::mutex::Mutex;
@@ -128,7 +128,7 @@ impl<'r> Verifier<'r> {
         let Elasticsearch { server, stop, .. } = &self.elasticsearch;
         let retries = Retries::new(stop, policy(server.budget));
         let refresh = |call| server.targets.refresh(&server.client.within(call), seen);
-        match retry(&retries, refresh) {
+        match retry_for(&retries, MOVING, refresh) {
             Ok(now) => Ok(now.generation != seen),
             Err(unanswered) => {
                 stop.fail(unanswered.into());
