@@ -339,32 +339,6 @@ fn an_alias_that_gets_a_routing_during_a_run_is_noticed() {
 }
 
 #[test]
-fn deletes_through_an_alias_that_is_away_create_no_index() {
-    let store = Store::with_aliases(&["posts", "post_tombstones"]);
-    let [first, rest @ ..] = history();
-    let env = TestEnv::with_fake(Fake::start_with(store));
-    env.add(std::slice::from_ref(&first));
-    env.run(&[]).exits(0);
-    env.add(&rest);
-    // The alias goes away after tombstones are written, and before their posts are deleted.
-    let deletes = |request: &Request| {
-        request.is_bulk() && String::from_utf8_lossy(&request.body).contains("{\"delete\":")
-    };
-    env.fake.fail(deletes, 0, 1, Fault::Hang);
-    let running = env.ingest().args(&["--senders", "1"]).start();
-    env.fake.wait_for(|record| deletes(&record.request), 1);
-    let taken = env.fake.store(|store| std::mem::take(&mut store.index("posts").unwrap().aliases));
-    env.fake.release();
-    env.fake.wait_for(|record| deletes(&record.request), 3);
-    env.fake.store(|store| {
-        assert!(!store.indices.contains_key("posts"), "no index is created by accident");
-        store.index("posts_v1").unwrap().aliases = taken;
-    });
-    running.wait().exits(0);
-    assert_holds(&env.fake, &history());
-}
-
-#[test]
 fn writes_to_an_alias_require_the_alias() {
     let mut store = Store::with_indices(&["post_tombstones"]);
     store.add_index("posts_v1", "posts", true);
@@ -373,6 +347,6 @@ fn writes_to_an_alias_require_the_alias() {
     env.add(&archives);
     env.run(&[]).exits(0);
     assert_holds(&env.fake, &archives);
-    let requires = |item: &Item| item.creates_none == (item.index == "posts");
+    let requires = |item: &Item| item.require_alias == (item.index == "posts");
     assert!(env.fake.bulks().iter().flat_map(|record| &record.items).all(requires));
 }

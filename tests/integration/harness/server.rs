@@ -1,6 +1,5 @@
 //! The inside of the fake server: state, connections, and replies.
 
-use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -239,8 +238,7 @@ fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Resul
     let applied = if half { items.len() / 2 } else { items.len() };
     let mut told = Vec::with_capacity(items.len());
     for item in items.iter_mut().take(applied) {
-        let scripted = if item.is_never_applied() { None } else { state.script.take_item(item) };
-        let (status, result) = match scripted {
+        let (status, result) = match state.script.take_item(item) {
             Some((status, error_type)) => refused(item, &item.index, status, error_type, "scripted"),
             None => state.store.apply(item),
         };
@@ -248,7 +246,6 @@ fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Resul
         told.push(json!({&item.operation: result}));
     }
     if let Some(record) = state.records.get_mut(place) {
-        items.retain(|item| !item.is_never_applied());
         record.items = items;
     }
     Ok(told)
@@ -258,11 +255,5 @@ fn actions(request: &Request) -> Result<Vec<Item>, String> {
     let index = request.path.strip_suffix("/_bulk").unwrap_or_default().trim_start_matches('/');
     let mut items = parse_bulk(&request.body, (!index.is_empty()).then_some(index))?;
     items.iter_mut().for_each(|item| item.require_alias |= request.switch("require_alias"));
-    // Elasticsearch ignores this in deletes (seen in 9.5.3). One action that requires the alias keeps all others from
-    // creating an index of its name.
-    items.iter_mut().for_each(|item| item.require_alias &= item.operation != "delete");
-    let required: BTreeSet<String> =
-        items.iter().filter(|item| item.require_alias).map(|item| item.index.clone()).collect();
-    items.iter_mut().for_each(|item| item.creates_none = required.contains(&item.index));
     Ok(items)
 }

@@ -110,8 +110,6 @@ pub(crate) struct Item {
     pub(crate) version: Option<u64>,
     pub(crate) version_type: String,
     pub(crate) require_alias: bool,
-    /// Whether another action of the request keeps the server from creating the index.
-    pub(crate) creates_none: bool,
     pub(crate) routing: Option<String>,
     pub(crate) if_seq_no: Option<u64>,
     /// The document of an index action; null if it is not JSON.
@@ -123,11 +121,6 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// Whether it is never applied, because no document has its `if_seq_no`.
-    pub(crate) fn is_never_applied(&self) -> bool {
-        self.operation == "index" && self.if_seq_no.is_some()
-    }
-
     /// Whether the write is confirmed, so that a client may rely on it.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
@@ -177,7 +170,6 @@ fn parse_action(line: &str, default_index: Option<&str>) -> Result<Item, String>
         "routing",
         "if_seq_no",
         "if_primary_term",
-        "pipeline",
     ];
     if let Some(key) = meta.as_object().and_then(|o| o.keys().find(|key| !known.contains(&key.as_str()))) {
         return Err(format!("Action/metadata line contains an unknown parameter [{key}]"));
@@ -294,7 +286,7 @@ impl Store {
         }
         // A write creates a missing index, whatever its mapping; only deletes without an external version do not.
         if members.is_empty() {
-            if item.creates_none || item.operation == "delete" && item.version.is_none() {
+            if item.operation == "delete" && item.version.is_none() {
                 let reason = format!("no such index [{}]", item.index);
                 return refused(item, &item.index, 404, "index_not_found_exception", &reason);
             }

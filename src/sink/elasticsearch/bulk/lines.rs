@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::config::BatchLimits;
 use crate::model::{Action, ActionKind};
 use crate::sink::elasticsearch::bulk::reply::Operation;
-use crate::sink::elasticsearch::encode::action::{END, TargetFields, write_guard};
+use crate::sink::elasticsearch::encode::action::{END, TargetFields};
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
 /// Lines of one operation, and their places in the body.
@@ -67,19 +67,12 @@ impl<'b> BodyLines<'b> {
     /// Builds the body of a request with some of the lines. Adds the fields that actions need for the current indices,
     /// so that an alias may move without the lines being written again. The lines of a whole batch are borrowed if
     /// nothing is added.
-    ///
-    /// Before deletes comes an action that is never carried out. Elasticsearch ignores `require_alias` in a delete, and
-    /// creates the index if the alias is away; but not if another action of the request requires the alias.
     pub(super) fn request(&self, part: &[usize], targets: &Targets) -> Cow<'b, [u8]> {
-        let is_delete = self.operation == Operation::Delete;
         let carries = part.iter().any(|&line| !self.target_fields(line, targets).is_nothing());
-        if !is_delete && !carries && part.len() == self.ranges.len() {
+        if !carries && part.len() == self.ranges.len() {
             return Cow::Borrowed(self.body);
         }
         let mut body = Vec::with_capacity(self.bytes(part) + part.len() * 64 * usize::from(carries));
-        if is_delete {
-            write_guard(&mut body, &targets.posts.name);
-        }
         for &line in part {
             let Some(bytes) = self.ranges.get(line).and_then(|range| self.body.get(range.clone())) else {
                 continue;
@@ -100,14 +93,15 @@ impl<'b> BodyLines<'b> {
 
     /// Returns the fields that an action needs: the routing, if the write index requires it, and `require_alias`, if
     /// its name is an alias. If both names are aliases, a parameter of the request has `require_alias` instead. Deletes
-    /// do not have it, and deletes of posts found in an index already have their fields.
+    /// of posts found in an index already have their fields.
     fn target_fields(&self, line: usize, targets: &Targets) -> TargetFields<'b> {
         let Some(action) = self.actions.get(line).filter(|_| self.operation != Operation::DeleteFound) else {
             return TargetFields::default();
         };
         let target = targets.of(self.kind(line));
+        let is_said = self.operation == Operation::Index && targets.are_aliases();
         TargetFields {
-            require_alias: self.operation == Operation::Index && target.is_alias() && !targets.are_aliases(),
+            require_alias: target.is_alias() && !is_said,
             routing: routing_of(&action.id, target.requires_routing()),
         }
     }
@@ -166,11 +160,10 @@ mod tests {
     #[test]
     fn a_delete_is_routed_by_the_author_if_the_index_of_posts_requires_it() {
         for tombstones in [false, true] {
-            let mut routed = action_lines(Operation::Delete, true, tombstones);
-            let guard = routed.remove(0);
+            let routed = action_lines(Operation::Delete, true, tombstones);
             let routings: Vec<&Value> = routed.iter().map(|line| &line["delete"]["routing"]).collect();
             assert_eq!(routings, [&json!("did:plc:a"), &json!("did:plc:b")], "{routed:?}");
-            assert_eq!(guard["index"]["require_alias"], true, "{guard}");
+            assert!(routed.iter().all(|line| line["delete"]["require_alias"] == true), "{routed:?}");
             let unrouted = action_lines(Operation::Delete, false, tombstones);
             assert!(unrouted.iter().all(|line| line["delete"]["routing"].is_null()), "{unrouted:?}");
         }

@@ -135,12 +135,8 @@ pub fn judge_items(
     holds: &dyn Fn(usize, &str) -> bool,
 ) -> Result<Vec<Item>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the request: {what}"));
-    let mut reply: BulkReply =
+    let reply: BulkReply =
         serde_json::from_slice(body).map_err(|error| unreadable(what_instead(body, &error)))?;
-    // The action before deletes, which is never carried out.
-    if operation == Operation::Delete && matches!(reply.items[..], [BulkItem::Index(_), ..]) {
-        reply.items.remove(0);
-    }
     if reply.items.len() != ids.len() {
         return Err(unreadable(format!("{} items for {} actions", reply.items.len(), ids.len())));
     }

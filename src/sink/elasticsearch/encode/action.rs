@@ -47,24 +47,6 @@ pub fn write_delete(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Versi
     end(out, TargetFields::default());
 }
 
-/// A `_seq_no` that no document reaches.
-pub const NEVER: u64 = 1 << 62;
-
-/// Appends an action that is never carried out. It keeps Elasticsearch from creating `alias` as an index for another
-/// action of the same request.
-///
-/// Source: Elasticsearch, `TransportBulkAction` (seen in 9.5.3): an index is created only if no action for it requires
-/// an alias.
-pub fn write_guard(out: &mut Vec<u8>, alias: &str) {
-    begin(out, "index", alias, "-");
-    out.extend_from_slice(
-        b",\"require_alias\":true,\"pipeline\":\"_none\",\"if_primary_term\":1,\"if_seq_no\":",
-    );
-    write_number(out, NEVER);
-    end(out, TargetFields::default());
-    out.extend_from_slice(b"{}\n");
-}
-
 /// Appends the action line that deletes a post if it has not changed. `place` is the `_seq_no` and `_primary_term` that
 /// a look-up found.
 pub fn write_delete_found(
