@@ -65,9 +65,10 @@ fn replies() {
             taken = true;
         }
         taken |= judge_shards(bytes).is_ok() || judge_search(bytes).is_ok();
+        let may_be_object = bytes.trim_ascii_start().first().is_none_or(|first| *first == b'{');
         for status in [200, 301, 400, 401, 403, 404, 413, 429, 503] {
             let reply = Reply { status, retry_after: None, body: bytes.to_vec() };
-            assert_eq!(judge_answer(&reply).is_none(), status == 200);
+            assert_eq!(judge_answer(&reply).is_none(), status == 200 && may_be_object);
             assert!(!reply.reason().chars().any(char::is_control));
         }
         taken
