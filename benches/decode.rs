@@ -5,10 +5,10 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fastrand::Rng;
 use libdeflater::{CompressionLvl, Compressor};
+use megastream_ingest::common::timestamp;
 use megastream_ingest::pipeline::archive::{Field, Row};
 use megastream_ingest::pipeline::decode::json::Cursor;
 use megastream_ingest::pipeline::decode::{EmbeddingDecoder, Verdict, classify};
-use megastream_ingest::timestamp;
 use serde::de::IgnoredAny;
 
 /// Number of rows: more than fit into a core's caches.

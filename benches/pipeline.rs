@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use megastream_ingest::cli::Cli;
+use megastream_ingest::common::exit::ExitCode;
 use megastream_ingest::config::Config;
-use megastream_ingest::exit::ExitCode;
+use megastream_ingest::process::shutdown::Stop;
 use megastream_ingest::run::run;
-use megastream_ingest::shutdown::Stop;
 use tempfile::TempDir;
 
 #[path = "support/archives.rs"]

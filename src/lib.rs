@@ -25,22 +25,17 @@
 
 pub mod auth;
 pub mod cli;
+pub mod common;
 pub mod config;
-pub mod exit;
 pub mod files;
 pub mod http;
 pub mod model;
-pub mod mutex;
 pub mod observe;
 pub mod pipeline;
-pub mod pulse;
+pub mod process;
 pub mod retry;
 pub mod run;
-pub mod secret;
-pub mod shutdown;
 pub mod sink;
-pub mod text;
-pub mod timestamp;
 
 #[cfg(test)]
 mod tests;

@@ -7,11 +7,11 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use megastream_ingest::cli::{self, Cli, Parsed, entries};
+use megastream_ingest::common::exit::Failure;
 use megastream_ingest::config::{Config, LogFormat};
-use megastream_ingest::exit::Failure;
 use megastream_ingest::observe::logging;
+use megastream_ingest::process::shutdown::Stop;
 use megastream_ingest::run::run;
-use megastream_ingest::shutdown::Stop;
 
 fn main() -> ExitCode {
     let arguments: Result<Vec<String>, _> = env::args_os().skip(1).map(OsString::into_string).collect();

@@ -2,7 +2,7 @@
 
 use megastream_ingest::cli::entry::{Entry, Value};
 use megastream_ingest::cli::flags;
-use megastream_ingest::text::plain;
+use megastream_ingest::common::text::plain;
 
 const HEAD: &str = "# Generated from the table of options; changes here are lost.\n";
 

@@ -3,8 +3,8 @@
 use megastream_ingest::cli::Entry;
 use megastream_ingest::cli::entries::{GROUPS, dead_letter, paths, spool_state_file};
 use megastream_ingest::cli::help::{EXAMPLES, PURPOSE};
-use megastream_ingest::exit::EXIT_CODES;
-use megastream_ingest::text::WIDTH;
+use megastream_ingest::common::exit::EXIT_CODES;
+use megastream_ingest::common::text::WIDTH;
 
 /// Date of the page's last change.
 const DATE: &str = "2026-11-27";

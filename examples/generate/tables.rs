@@ -2,7 +2,7 @@
 
 use megastream_ingest::cli::Entry;
 use megastream_ingest::cli::entries::{all, paths};
-use megastream_ingest::exit::EXIT_CODES;
+use megastream_ingest::common::exit::EXIT_CODES;
 
 /// Returns the mark before the generated part of this name.
 fn begin(name: &str) -> String {

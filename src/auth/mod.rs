@@ -21,8 +21,8 @@ use self::sigv4::Signer;
 use self::stored::StoredSecret;
 use self::ways::{API_KEY, WAYS};
 pub use self::ways::{AuthSettings, AwsChain};
+use crate::common::secret::Secret;
 use crate::http::TransportError;
-use crate::secret::Secret;
 
 /// How requests authenticate.
 #[derive(Clone, Debug)]

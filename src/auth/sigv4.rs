@@ -17,10 +17,10 @@ use super::AuthSettings;
 use crate::auth::aws::signature::{self, Scope};
 use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::cli::choices::AwsService;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
+use crate::common::mutex::Mutex;
+use crate::common::secret::Secret;
 use crate::http::{self, HttpSettings, TransportError};
-use crate::mutex::Mutex;
-use crate::secret::Secret;
 
 /// Connect time-out for services that provide credentials.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

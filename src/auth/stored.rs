@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::AuthSettings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
+use crate::common::mutex::Mutex;
+use crate::common::secret::Secret;
 use crate::files;
-use crate::mutex::Mutex;
-use crate::secret::Secret;
 
 /// Limit on the length of a secret, in bytes.
 const LONGEST: u64 = 64 << 10;

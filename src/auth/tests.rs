@@ -4,7 +4,7 @@ use ureq::http::header::HOST;
 
 use super::ways::{BEARER_TOKEN, PASSWORD, USERNAME};
 use super::*;
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 use crate::http::proxy::Proxies;
 use crate::http::url::UserInfo;
 

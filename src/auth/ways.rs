@@ -7,7 +7,7 @@ use super::aws::CredentialSources;
 use super::sigv4::Signer;
 use super::stored::StoredSecret;
 use crate::cli::choices::AwsService;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::http::proxy::Proxies;
 use crate::http::url::UserInfo;
 

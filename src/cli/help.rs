@@ -2,8 +2,8 @@
 
 use super::entries::{GROUPS, paths};
 use super::entry::Entry;
-use crate::exit::EXIT_CODES;
-use crate::text::{plain, wrap};
+use crate::common::exit::EXIT_CODES;
+use crate::common::text::{plain, wrap};
 
 /// What the program does.
 pub const PURPOSE: &str = "Reads Megastream archives (zipped SQLite databases of Bluesky posts) from a folder or an S3 bucket and writes \
@@ -92,7 +92,7 @@ fn entry(text: &mut String, name: &str, meaning: &str) {
 mod tests {
     use super::*;
     use crate::cli::all;
-    use crate::text::WIDTH;
+    use crate::common::text::WIDTH;
 
     #[test]
     fn every_flag_variable_default_and_exit_code_is_there() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::choices::Choice;
 use super::entries::{Cli, all};
 use super::entry::{Entry, Value};
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 
 /// The command line and the environment. Every error names the setting.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Tests of the parser.
 
 use super::*;
-use crate::exit::{EXIT_CODES, ExitCode};
+use crate::common::exit::{EXIT_CODES, ExitCode};
 
 fn cli(arguments: &[&str]) -> Cli {
     match parse(arguments.iter().map(|&a| a.to_owned())) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::auth::{Auth, AuthSettings};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::http::Fingerprint;
 use crate::http::proxy::{NoProxy, Proxies, Proxy};
 use crate::http::url::{UserInfo, is_loopback, parse_base_urls};

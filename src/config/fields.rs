@@ -1,6 +1,6 @@
 //! Reads `--exclude-field` and `--add-field`.
 
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::model::schema::{POST_FIELDS, VECTORS};
 use crate::model::{FieldChoice, Model};
 

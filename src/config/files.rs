@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Archives, Output, Source, Task};
 use crate::cli::Entry;
 use crate::cli::entries;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::files::{STATE_FILE_SUFFIXES, beside, failure_that_may_pass, folder_of, real_path};
 use crate::model::has_archive_suffix;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-use crate::text::digits;
+use crate::common::text::digits;
 
 /// Default port, from Prometheus' range for exporters.
 const PORT: u16 = 9464;

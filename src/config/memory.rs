@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 
 /// Memory assumed if the system does not report any, in bytes.
 const UNKNOWN_BYTES: u64 = 4 << 30;

@@ -28,7 +28,7 @@ use crate::cli::Cli;
 pub use crate::cli::choices::{LogFormat, Mode, Place, VectorChoice};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 
 /// Destination of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]

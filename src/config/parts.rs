@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::{Elasticsearch, LogFormat, Memory, Mode, Source, fields, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
+use crate::common::timestamp::parse_time_or_date_millis;
 use crate::model::{Criteria, Names, Senders, Shard, Span};
-use crate::timestamp::parse_time_or_date_millis;
 
 /// Settings of the log.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{ListenAddress, Mode, Output, Place};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 
 /// The limit of rejected rows (`--max-rejected`).
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,7 +7,7 @@ use super::{Mode, Server};
 use crate::cli::Cli;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::files::failure_that_may_pass;
 
 /// Refuses flags that contradict each other.

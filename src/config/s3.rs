@@ -14,7 +14,7 @@ use crate::auth::aws::{CredentialSources, is_region};
 use crate::cli::choices::Payer;
 use crate::cli::entries;
 use crate::cli::settings::{Settings, choose, switch};
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::http::proxy::Proxies;
 use crate::http::url::parse_base_url;
 use crate::model::Span;

@@ -7,7 +7,7 @@ use super::rules::check_exists;
 use super::s3::S3;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 
 /// The source of archives.
 #[derive(Clone, Debug)]

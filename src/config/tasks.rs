@@ -6,7 +6,7 @@ use super::parts::{Archives, BatchLimits, Intake, Server, read_names, read_sende
 use super::{Job, Mode, Output, Reports, VectorChoice, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::files::beside;
 use crate::model::{Names, Senders};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::cli::entries::paths;
 use crate::cli::{Cli, all};
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::model::Senders;
 use crate::model::Shard;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 
 mod replace;
 

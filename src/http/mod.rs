@@ -11,7 +11,7 @@ use self::interim::InterimConnector;
 use self::proxy::{Proxies, ProxyConnector};
 use self::reach::Reach;
 use self::resolver::CachingResolver;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 
 pub(crate) mod encoding;
 mod fingerprint;

@@ -8,7 +8,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::mutex::Mutex;
+use crate::common::mutex::Mutex;
 
 /// How long a node is left out after its first failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

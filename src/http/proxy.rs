@@ -15,7 +15,7 @@ use ureq::unversioned::transport::{
 use super::TransportError;
 pub use super::no_proxy::NoProxy;
 use super::url::{parse_base_url, split_user_info};
-use crate::secret::Secret;
+use crate::common::secret::Secret;
 
 /// Longest answer of a proxy to CONNECT, in bytes.
 const LONGEST_ANSWER: usize = 16 << 10;

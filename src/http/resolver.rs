@@ -19,7 +19,7 @@ use super::proxy::{Proxies, Proxy};
 use super::reach::explained;
 use super::url::default_port;
 
-use crate::mutex::Mutex;
+use crate::common::mutex::Mutex;
 
 /// How long cached addresses are used without resolving again.
 const CACHED_FOR: Duration = Duration::from_secs(30);

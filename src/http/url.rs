@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ureq::http::Uri;
 
-use crate::secret::Secret;
+use crate::common::secret::Secret;
 
 /// User and password of a URL: the part before the `@`.
 #[derive(Clone, Debug, PartialEq, Eq)]

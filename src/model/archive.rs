@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::MAX_ARCHIVE_SECONDS;
-use crate::timestamp;
+use crate::common::timestamp;
 
 /// The suffix of archive file names.
 pub const ARCHIVE_SUFFIX: &str = ".db.zip";

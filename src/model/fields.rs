@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value as Json;
 
-use crate::mutex::Mutex;
-use crate::text::on_one_line;
+use crate::common::mutex::Mutex;
+use crate::common::text::on_one_line;
 
 /// The choice made by `--exclude-field` and `--add-field`. It lives as long as the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

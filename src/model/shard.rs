@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::text::digits;
+use crate::common::text::digits;
 
 /// A share of the archives: those for which the hash of the name, modulo `count`, is `index`.
 ///

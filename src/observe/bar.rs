@@ -8,11 +8,11 @@ use std::time::Duration;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::common::text::megabytes;
 use crate::config::LogFormat;
 use crate::model::Health;
 use crate::observe::logging;
 use crate::observe::progress::{Backlog, Figures, format_seconds};
-use crate::text::megabytes;
 
 /// Window over which rows per second are measured.
 const RECENT: Duration = Duration::from_secs(10);

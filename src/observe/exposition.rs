@@ -6,12 +6,12 @@
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
+use crate::common::exit::ExitCode;
 use crate::config::Mode;
-use crate::exit::ExitCode;
 use crate::model::{Health, MemoryFigures, ServerFigures};
 use crate::observe::progress::Figures;
 use crate::observe::traffic::{BOUNDS, Requests, TrafficFigures};
-use crate::pulse::Stage;
+use crate::process::pulse::Stage;
 
 /// Prefix of every metric name.
 pub(super) const PREFIX: &str = "megastream_ingest_";

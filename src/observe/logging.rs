@@ -10,10 +10,10 @@ use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::value::RawValue;
 
+use crate::common::exit::Failure;
+use crate::common::timestamp::{now_millis, rfc3339_millis};
 use crate::config::{LogFormat, Logging};
-use crate::exit::Failure;
-use crate::shutdown::is_lack_of_threads;
-use crate::timestamp::{now_millis, rfc3339_millis};
+use crate::process::shutdown::is_lack_of_threads;
 
 /// Name of the log field whose value is already JSON.
 pub const SUMMARY: &str = "summary";

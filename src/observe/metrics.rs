@@ -9,10 +9,10 @@ use std::process;
 
 use std::time::{Duration, Instant};
 
+use crate::common::exit::ExitCode;
+use crate::common::mutex::Mutex;
 use crate::config::{Job, Mode, Reports};
-use crate::exit::ExitCode;
 use crate::files;
-use crate::mutex::Mutex;
 use crate::observe::exposition::{Exposition, LAST_SUCCESS, PREFIX};
 use crate::observe::progress::Figures;
 

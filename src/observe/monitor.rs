@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+use crate::common::exit::ExitCode;
 use crate::config::{LogFormat, Mode, Reports};
-use crate::exit::ExitCode;
 use crate::observe::bar::Bar;
 use crate::observe::metrics::MetricsFile;
 use crate::observe::progress::{Figures, Progress};
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 /// Interval at which the metrics file is written, and a `once` run logs a line.
 const TICK: Duration = Duration::from_secs(10);

@@ -4,14 +4,14 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::common::exit::Failure;
 use crate::config::{Job, ListenAddress, Reports};
-use crate::exit::Failure;
 use crate::model::Health;
 use crate::observe::exposition::Exposition;
 use crate::observe::listen::{self, Page};
 use crate::observe::metrics;
 use crate::observe::progress::{Figures, Progress};
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 /// Media type of the text format.
 const FIGURES: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 pub use self::backlog::Backlog;
+use crate::common::mutex::Mutex;
+use crate::common::timestamp::{now_millis, rfc3339_millis};
 use crate::model::{Archive, MemoryFigures, Reasons, Selection, ServerFigures, Tally, Totals};
-use crate::mutex::Mutex;
 use crate::observe::traffic::{RequestCounters, Requests, TrafficFigures};
-use crate::pulse::Stage;
-use crate::timestamp::{now_millis, rfc3339_millis};
+use crate::process::pulse::Stage;
 
 /// The figures of a run, shared by its threads.
 pub struct Progress {

@@ -8,13 +8,13 @@ use std::io::{self, ErrorKind, Write};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
+use crate::common::exit::ExitCode;
 use crate::config::{Job, Mode, Output, Reports};
-use crate::exit::ExitCode;
 use crate::files;
 use crate::model::{Findings, Reasons, Tally};
 use crate::observe::progress::{Archives, Figures};
 use crate::observe::traffic::Requests;
-use crate::shutdown::StopReason;
+use crate::process::shutdown::StopReason;
 
 /// Version of the summary's schema. Increased when a field is removed or changes its meaning, but not for a new field.
 const SCHEMA_VERSION: u32 = 1;
@@ -181,7 +181,7 @@ pub fn exit_code(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Failure;
+    use crate::common::exit::Failure;
 
     fn archives(failed: u64, pending: u64) -> Archives {
         Archives { discovered: 9, failed, pending, ..Archives::default() }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::archive::{ArchiveError, NoRoom, Room, Rooms, bytes_to_read};
+use crate::common::mutex::Mutex;
+use crate::common::text::format_bytes;
 use crate::model::{Archive, FileState, MemoryFigures};
-use crate::mutex::Mutex;
-use crate::shutdown::Stop;
-use crate::text::format_bytes;
+use crate::process::shutdown::Stop;
 
 /// Limit of downloads that wait to be unzipped, in bytes. A quarter of the memory is a further limit.
 const DOWNLOADED_BYTES: u64 = 512 << 20;

@@ -40,7 +40,7 @@ pub mod stages;
 mod tests {
     //! Helpers for the tests of several stages.
 
-    use crate::exit::Failure;
+    use crate::common::exit::Failure;
     use crate::model::{Action, Batch, Document, Generation, Names, Outcomes};
     use crate::sink::Sink;
     use crate::sink::elasticsearch::encode::VectorEncoding;

@@ -4,8 +4,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::buffers::BufferPool;
 use crate::model::{Batch, Event, Outcomes};
-use crate::pulse::Stage;
-use crate::shutdown::Stop;
+use crate::process::pulse::Stage;
+use crate::process::shutdown::Stop;
 use crate::sink::Sink;
 use crate::sink::upcoming::Upcoming;
 

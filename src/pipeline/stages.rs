@@ -11,7 +11,7 @@ use crate::pipeline::buffers::BufferPool;
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::outlet::Outlets;
 use crate::pipeline::sender;
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 use crate::sink::Sink;
 
 /// Capacity of the batch channel per sender: enough that no sender waits for a worker, few enough to bound memory.

@@ -10,8 +10,8 @@ use super::policy::Policy;
 use super::shared_health::SharedHealth;
 use super::throttle::Stopped;
 use super::warnings::Warnings;
-use crate::exit::{ExitCode, Failure};
-use crate::shutdown::Stop;
+use crate::common::exit::{ExitCode, Failure};
+use crate::process::shutdown::Stop;
 
 /// Minimum time limit of an attempt, even at the end of the budget. A busy server takes some seconds to answer.
 const SHORTEST_CALL: Duration = Duration::from_secs(10);

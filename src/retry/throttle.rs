@@ -10,9 +10,9 @@ use crossbeam_channel::{Sender, bounded, select};
 use super::growth::Growth;
 use super::limiter::Limiter;
 use super::shared_health::SharedHealth;
+use crate::common::mutex::Mutex;
 use crate::model::{Health, Senders, ServerFigures};
-use crate::mutex::Mutex;
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 /// Limit on bytes of request bodies in flight, whatever the limit on requests. A node reserves a tenth of its heap for
 /// them (`indexing_pressure.memory.limit`); this is well below. A larger request is sent while no other is in flight.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::mutex::Mutex;
+use crate::common::mutex::Mutex;
 
 /// Shared by all requests to the same server.
 pub(super) struct Warnings(Mutex<Due>);

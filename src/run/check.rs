@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use self::archives::check_archives;
 use self::disk::check_disk;
+use crate::common::exit::{ExitCode, Failure};
 use crate::config::{Archives, Load};
-use crate::exit::{ExitCode, Failure};
 use crate::model::schema;
 use crate::observe::finding::{Check, Status};
 use crate::pipeline::ledger::state_file::StateFile;
+use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
 use crate::run::needs;
-use crate::shutdown::Stop;
 use crate::sink::elasticsearch::answer::{NoAnswer, Outage};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::preflight::{self, Needs};

@@ -4,16 +4,16 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 
 use serde::Serialize;
 
+use crate::common::exit::Failure;
+use crate::common::text::on_one_line;
+use crate::common::timestamp::{now_millis, rfc3339_millis};
 use crate::config::{List, Mode};
-use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::pipeline::source::settling::is_settled;
 use crate::pipeline::source::{LeftOut, Source};
+use crate::process::shutdown::Stop;
 use crate::run::selection::{self, NotTaken};
-use crate::shutdown::Stop;
-use crate::text::on_one_line;
-use crate::timestamp::{now_millis, rfc3339_millis};
 
 /// An archive, or a file with the name of one. `docs/operations.md` describes the fields.
 #[derive(Default, Serialize)]

@@ -7,8 +7,8 @@ use crossbeam_channel::select;
 
 use super::Run;
 use super::looks::Looks;
+use crate::common::exit::Failure;
 use crate::config::{Load, Mode};
-use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::lines::Lines;

@@ -4,16 +4,16 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::common::exit::Failure;
+use crate::common::timestamp::now_millis;
 use crate::config::{Archives, Intake};
-use crate::exit::Failure;
 use crate::model::{Archive, Selection};
 use crate::pipeline::admission::Admission;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::settling::UnsettledFiles;
 use crate::pipeline::source::{Discovery, LeftOut, Source};
+use crate::process::shutdown::Stop;
 use crate::run::selection::{self, NotTaken};
-use crate::shutdown::Stop;
-use crate::timestamp::now_millis;
 
 /// Maximum number of files that the log names for one look.
 const MAX_NAMED: usize = 10;

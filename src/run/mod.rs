@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use crate::common::exit::{ExitCode, Failure};
 use crate::config::{BatchLimits, Config, Job, Load, LogFormat, Logging, Reports, Task, VectorChoice};
-use crate::exit::{ExitCode, Failure};
 use crate::observe::finding::Check;
 use crate::observe::logging;
 use crate::observe::monitor::Monitor;
@@ -14,7 +14,7 @@ use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
 use crate::pipeline::ledger::refusals::Refusals;
 use crate::pipeline::ledger::state_file::StateFile;
-use crate::shutdown::{Stop, StopReason};
+use crate::process::shutdown::{Stop, StopReason};
 use crate::sink::elasticsearch::holdings;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;

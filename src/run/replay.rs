@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Run, start};
+use crate::common::exit::Failure;
 use crate::config::{self, VectorChoice};
-use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::replay::Replay;

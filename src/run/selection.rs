@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::common::timestamp::rfc3339_millis;
 use crate::model::{ARCHIVE_SUFFIX, Archive, Criteria, Outside, Selection, archive_seconds};
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::pipeline::source::LeftOut;
-use crate::timestamp::rfc3339_millis;
 
 /// Why an archive is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::path::{Path, absolute};
 
+use crate::common::text::megabytes;
 use crate::config::{self, Archives, DryRun, Elasticsearch, Load, Mode, Source, Verify};
 use crate::model::Selection;
-use crate::text::megabytes;
 
 /// Maximum number of folders and files that are named.
 const MAX_NAMED: usize = 3;

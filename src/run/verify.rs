@@ -3,8 +3,8 @@
 use super::ingest::{open, pool, queue_of};
 use super::looks::Store;
 use super::{MAX_ROUNDS, Run, start};
+use crate::common::exit::Failure;
 use crate::config::{VectorChoice, Verify};
-use crate::exit::Failure;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::ledger::{Ledger, moves_for_ever};
 use crate::sink::elasticsearch::encode::VectorEncoding;

@@ -2,7 +2,7 @@
 //!
 //! The pipeline knows sinks only through [`Sink`]. To add one, implement the trait and open it in `run/`.
 
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
 
 pub mod batch;

@@ -2,17 +2,17 @@
 
 use std::io::Write;
 
-use crate::exit::Failure;
+use crate::common::exit::Failure;
+use crate::common::mutex::Mutex;
+use crate::common::timestamp::now_millis;
 use crate::model::{Action, ActionKind, Batch, Document, Generation, Outcomes};
 use crate::model::{FieldChoice, Names};
-use crate::mutex::Mutex;
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::action::write_delete;
 use crate::sink::elasticsearch::encode::document::write_action;
 use crate::sink::upcoming::Upcoming;
-use crate::timestamp::now_millis;
 
 /// Counts what would be sent, and writes it to `output` as bulk NDJSON.
 ///

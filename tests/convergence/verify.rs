@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::thread;
 
+use megastream_ingest::common::exit::ExitCode;
 use megastream_ingest::config::{Config, Job, Output, Task, Verify};
-use megastream_ingest::exit::ExitCode;
+use megastream_ingest::process::shutdown::Stop;
 use megastream_ingest::run;
-use megastream_ingest::shutdown::Stop;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
 use proptest::test_runner::{Config as Cases, TestCaseError, TestRunner};

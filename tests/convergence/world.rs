@@ -8,14 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use megastream_ingest::auth::Auth;
+use megastream_ingest::common::exit::ExitCode;
 use megastream_ingest::config::{
     Archives, BatchLimits, Config, Elasticsearch, Intake, Job, Load, LogFormat, Logging, Memory, Mode, Place,
     Reports, Server, Source, Task, VectorChoice,
 };
-use megastream_ingest::exit::ExitCode;
 use megastream_ingest::model::{Criteria, Names, Senders, Shard};
+use megastream_ingest::process::shutdown::{Stop, StopReason};
 use megastream_ingest::run;
-use megastream_ingest::shutdown::{Stop, StopReason};
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 use tempfile::TempDir;

@@ -116,7 +116,7 @@ impl Reader {
 
 /// Forwards a request to the fake, which speaks plain HTTP.
 fn forward(address: &str, request: &Request) -> Reply {
-    let encoded = |text: &str| megastream_ingest::text::percent_encoded(text);
+    let encoded = |text: &str| megastream_ingest::common::text::percent_encoded(text);
     let path: Vec<String> = request.path.split('/').map(encoded).collect();
     let query: Vec<String> =
         request.query.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();

@@ -103,7 +103,7 @@ fn a_panic_is_logged_in_the_log_format() {
     let run = run_with_panic("a sender", json());
     let records = lines(&run.stderr);
     let place = |record: &serde_json::Value| {
-        record["message"].as_str().is_some_and(|message| message.contains("src/shutdown.rs"))
+        record["message"].as_str().is_some_and(|message| message.contains("src/process/shutdown.rs"))
     };
     run.check(
         records.iter().any(|record| place(record) && record["level"] == "error"),

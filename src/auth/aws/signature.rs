@@ -13,7 +13,7 @@ use ureq::http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use ureq::http::{HeaderMap, HeaderValue};
 use url::Url;
 
-use crate::secret::Secret;
+use crate::common::secret::Secret;
 
 /// Credentials that requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::common::secret::Secret;
 use crate::files;
-use crate::secret::Secret;
 
 /// A value in a variable, or in a file that a variable names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::{Addressing, host_of};
 use crate::auth::aws::is_region;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 
 /// The value of `S3_SQLITE_DB_BUCKET`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use crate::auth::aws::shared::Section;
 use crate::auth::aws::{Container, CredentialSources, KeySource, Keys, Profile, Sts, WebIdentity};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
+use crate::common::secret::Secret;
 use crate::http::url::is_loopback;
-use crate::secret::Secret;
 
 /// Credential endpoints of ECS and EKS. Besides this machine, only these may be used over plain http.
 const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];

@@ -3,7 +3,7 @@
 use super::*;
 use crate::auth::aws::KeySource;
 use crate::cli::Cli;
-use crate::secret::Secret;
+use crate::common::secret::Secret;
 
 fn s3(variables: &[(&str, &str)]) -> Result<S3, Failure> {
     let look_up = |name: &str| {

@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 pub(super) use self::connector::TlsConnector;
 use self::verifier::{Trust, Verifier};
 use super::HttpSettings;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 
 /// Builds the TLS configuration. It trusts the system's roots and the certificates of the CA file, or only the
 /// fingerprint, and sends the client's certificate.
@@ -57,7 +57,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::exit::ExitCode;
+    use crate::common::exit::ExitCode;
     use crate::http::proxy::Proxies;
 
     #[test]

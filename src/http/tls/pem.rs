@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::files;
 
 /// Settings that name PEM files, for messages.

@@ -8,7 +8,7 @@ use super::*;
 use crate::model::{Finding, Health, MemoryFigures, Reasons, ServerFigures, Tally, Totals};
 use crate::observe::progress::Archives;
 use crate::observe::traffic::{Again, Request, Requests, Traffic, TrafficFigures};
-use crate::pulse::Stage;
+use crate::process::pulse::Stage;
 
 const RUN: Exposition = Exposition { mode: Mode::Spool, dry_run: false, earlier_success: None };
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use indicatif::HumanCount;
 
 use super::Summary;
+use crate::common::exit::{EXIT_CODES, ExitCode};
+use crate::common::text::{plain, wrap};
 use crate::config::{Job, Mode, Reports};
-use crate::exit::{EXIT_CODES, ExitCode};
 use crate::model::Reasons;
-use crate::text::{plain, wrap};
 
 /// Maximum width of the table, in columns: fits a narrow window.
 const MAX_WIDTH: usize = 50;

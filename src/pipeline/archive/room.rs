@@ -15,8 +15,8 @@ use std::sync::{Arc, MutexGuard};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::mapping::Mapping;
-use crate::mutex::Mutex;
-use crate::shutdown::Stop;
+use crate::common::mutex::Mutex;
+use crate::process::shutdown::Stop;
 
 /// The largest mapping that is kept for reuse, in bytes.
 const KEPT_BYTES: usize = 512 << 20;

@@ -10,7 +10,7 @@ use super::ArchiveError;
 use super::image::Image;
 use super::row::{Field, Row};
 use super::schema::{Queries, SCHEMA_OPERATIONS, Table, harden, limit_operations};
-use crate::text::on_one_line;
+use crate::common::text::on_one_line;
 
 /// Limit of SQLite operations for reading rows, per byte of the database. The smallest row has about 9 bytes, and calling
 /// each method once takes about 50 operations per row.

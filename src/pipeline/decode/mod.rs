@@ -12,8 +12,8 @@ use std::str;
 use self::json::{JsonError, MAX_DEPTH, MaybeString, RawStr};
 use self::raw_post::{Commit, Message, RawPost, Record};
 use super::archive::{Field, MAX_FIELD_BYTES, Row};
+use crate::common::timestamp;
 use crate::model::{AccountDeletion, Added, Deletion, Dropped, MAX_ID_BYTES, MAX_ROW_ID, Post};
-use crate::timestamp;
 
 pub mod added;
 pub mod base85;

@@ -9,8 +9,8 @@ use std::sync::{Arc, MutexGuard};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::state_file::StateFile;
+use crate::common::mutex::Mutex;
 use crate::model::{Archive, UnderWay};
-use crate::mutex::Mutex;
 
 /// The books, shared by the looks and the ledger.
 pub struct Books {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use log::Level;
 
 use super::tracker::Fate;
+use crate::common::mutex::Mutex;
 use crate::model::{Archive, Tally};
-use crate::mutex::Mutex;
 use crate::observe::logging::{self, ARCHIVES};
 
 /// What has been logged about archives that stay pending, so that a spool run logs it once and not at every look.

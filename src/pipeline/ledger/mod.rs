@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rustix::io::Errno;
 
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 use crate::model::{Archive, Event, Outcomes};
 use crate::observe::progress::Progress;
-use crate::pulse::Stage;
-use crate::shutdown::Stop;
+use crate::process::pulse::Stage;
+use crate::process::shutdown::Stop;
 use crate::sink::Sink;
 
 pub mod books;

@@ -11,11 +11,11 @@
 use std::collections::BTreeMap;
 use std::mem;
 
+use crate::common::exit::Failure;
+use crate::common::mutex::Mutex;
 use crate::config::RejectedLimit;
-use crate::exit::Failure;
 use crate::model::{Event, Outcomes, Tally};
-use crate::mutex::Mutex;
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 /// Number of refusals in a row, with no action accepted in between, that cannot be due to the content.
 pub const MAX_REFUSALS_IN_A_ROW: u64 = 1000;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use self::entry::{ArchiveState, CURSOR, StateEntry, Sums, WithCursor, entry_of};
 use self::journal::Journal;
 use self::text::{Moved, Place, Text};
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::files::{self, real_path};
 use crate::model::{Archive, Done};
 

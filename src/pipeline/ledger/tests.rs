@@ -9,7 +9,7 @@ use crossbeam_channel::unbounded;
 use super::state_file::{Mark, StateFile};
 use super::*;
 use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation, Tally};
-use crate::shutdown::StopReason;
+use crate::process::shutdown::StopReason;
 use crate::sink::upcoming::Upcoming;
 use crate::tests::captured::lines_of;
 

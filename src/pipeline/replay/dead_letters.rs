@@ -11,9 +11,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::common::timestamp::parse_rfc3339_millis;
 use crate::files;
 use crate::model::{ActionKind, DeadLetter, MAX_ID_BYTES, Names, Version};
-use crate::timestamp::parse_rfc3339_millis;
 
 /// The longest line that is read, in bytes without its end. Documents have at most about 100 KB, so this program never
 /// writes a longer one.

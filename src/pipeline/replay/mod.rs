@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use self::dead_letters::{DeadLetterLines, Entry, Line, MAX_LINE_BYTES, parse};
 use super::outlet::{Outlet, Outlets};
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::model::{Action, ActionKind, Archive, ArchiveEnd, DeadLetter, Document, Event, Names, Reasons};
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 pub mod dead_letters;
 
@@ -142,7 +142,7 @@ mod tests {
     use crate::model::{Batch, Outcomes};
     use crate::pipeline::buffers::BufferPool;
     use crate::pipeline::tests::NullSink;
-    use crate::shutdown::StopReason;
+    use crate::process::shutdown::StopReason;
 
     /// Formats a line as the ledger does.
     fn line(archive: &str, index: &str, row_id: u64) -> String {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::order;
 use super::seen::Seen;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::files::{failure_that_may_pass, may_pass};
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_metadata_file};
 

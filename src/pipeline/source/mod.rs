@@ -8,10 +8,10 @@ use crossbeam_channel::{Receiver, Select, TryRecvError};
 
 use super::admission::Admission;
 use super::archive::ArchiveError;
+use crate::common::exit::Failure;
 use crate::config;
-use crate::exit::Failure;
 use crate::model::Archive;
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 mod local;
 pub(crate) mod s3;

@@ -6,14 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 use crate::model::{
     Action, ActionKind, Archive, ArchiveEnd, Batch, Document, Event, Generation, Outcomes, Tally, Version,
 };
 use crate::observe::progress::{Figures, Progress};
 use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
-use crate::shutdown::StopReason;
+use crate::process::shutdown::StopReason;
 use crate::sink::upcoming::Upcoming;
 
 /// Number of batches: far more than fit into the channels.

@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::shared::Shared;
 
-use crate::mutex::Mutex;
+use crate::common::mutex::Mutex;
 
 /// The board, shared by all workers.
 pub(super) struct Board {

@@ -22,10 +22,10 @@ use super::archive::{
 use super::decode::EmbeddingDecoder;
 use super::outlet::Outlets;
 use super::source::{Content, Download, Queue, Work, as_it_is_now, has_changed};
+use crate::common::timestamp::now_millis;
 use crate::model::{Archive, ArchiveEnd, Event, FieldChoice, MAX_ARCHIVE_SECONDS};
 use crate::observe::progress::Progress;
-use crate::shutdown::Stop;
-use crate::timestamp::now_millis;
+use crate::process::shutdown::Stop;
 
 mod board;
 mod reading;

@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::superseded::Superseded;
+use crate::common::mutex::Mutex;
 use crate::model::{Archive, ArchiveEnd, Outcomes, Version};
-use crate::mutex::Mutex;
 use crate::pipeline::archive::{ArchiveError, Database, Image, Room, bytes_to_read};
 
 /// Number of rows in a range. It takes a few milliseconds, so readers end at about the same time, and finding its first

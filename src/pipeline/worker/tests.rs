@@ -11,11 +11,11 @@ use rayon::ThreadPoolBuilder;
 use serde_json::json;
 
 use super::*;
+use crate::common::exit::Failure;
 use crate::config::BatchLimits;
-use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, Generation, Outcomes, Selection, Tally};
 use crate::pipeline::buffers::BufferPool;
-use crate::shutdown::StopReason;
+use crate::process::shutdown::StopReason;
 use crate::sink::Sink;
 use crate::sink::upcoming::Upcoming;
 

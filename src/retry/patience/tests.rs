@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::Senders;
+use crate::process::shutdown::StopReason;
 use crate::retry::throttle::Throttle;
-use crate::shutdown::StopReason;
 use crate::tests::captured::lines_of;
 
 /// Returns the policy for a server that may refuse requests for a minute after an outage.

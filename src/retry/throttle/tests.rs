@@ -1,7 +1,7 @@
 //! Tests of admission and of the server's health.
 
 use super::*;
-use crate::shutdown::StopReason;
+use crate::process::shutdown::StopReason;
 
 /// Returns whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
 fn admits(most: usize, taken: usize, bytes: usize) -> bool {

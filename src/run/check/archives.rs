@@ -4,17 +4,17 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::exit::ExitCode;
+use crate::common::text::format_bytes;
 use crate::config::{Archives, Intake, Memory};
-use crate::exit::ExitCode;
 use crate::model::{Archive, Selection};
 use crate::observe::finding::Check;
 use crate::pipeline::admission::too_large;
 use crate::pipeline::archive::bytes_declared;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
+use crate::process::shutdown::Stop;
 use crate::run::selection::{self, NotTaken};
-use crate::shutdown::Stop;
-use crate::text::format_bytes;
 
 /// Maximum number of zips whose declared sizes are read.
 const MAX_ZIPS: usize = 1_000;

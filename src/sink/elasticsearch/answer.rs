@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::client::{Client, Reply};
 use super::outcome::{URL_ADVICE, foreign_answer, is_unavailable};
 use super::product::Product;
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
 

@@ -15,12 +15,12 @@ use ureq::http::header::DATE;
 
 use super::product::Product;
 use crate::auth::Auth;
+use crate::common::exit::Failure;
+use crate::common::mutex::Mutex;
 use crate::config;
-use crate::exit::Failure;
 use crate::http::encoding::gzip;
 use crate::http::nodes::Nodes;
 use crate::http::{self, TransportError};
-use crate::mutex::Mutex;
 
 mod counted;
 mod failover;

@@ -6,9 +6,9 @@
 use serde::Deserialize;
 
 use super::client::{Client, Reply};
+use crate::common::timestamp::now_millis;
 use crate::http::http_date;
 use crate::observe::finding::Check;
-use crate::timestamp::now_millis;
 
 /// Difference of clocks above which to warn, in seconds. NTP keeps clocks within a second.
 const SKEW_SECONDS: i64 = 60;

@@ -8,8 +8,8 @@ use super::client::Client;
 use super::outcome::foreign_answer;
 use super::preflight;
 use super::targets::Targets;
+use crate::common::mutex::Mutex;
 use crate::model::Generation;
-use crate::mutex::Mutex;
 
 /// The targets as last looked up, shared by all senders.
 pub struct LiveTargets {

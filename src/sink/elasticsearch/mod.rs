@@ -3,15 +3,15 @@
 //! [`server`] connects and checks, [`encode`] writes the lines of bulk requests, [`bulk`] sends them until each action
 //! has its outcome, and [`convergence`] proves that the indices end up right.
 
+use crate::common::exit::Failure;
+use crate::common::timestamp::now_millis;
 use crate::config::{BatchLimits, VectorChoice};
-use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
 use crate::observe::traffic::RequestCounters;
+use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
-use crate::shutdown::Stop;
 use crate::sink::Sink;
 use crate::sink::upcoming::Upcoming;
-use crate::timestamp::now_millis;
 
 mod agreement;
 pub mod answer;

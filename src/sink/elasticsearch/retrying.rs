@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::answer::{NoAnswer, Outage};
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::retry::patience::{GivenUp, Retries};
 use crate::retry::policy::Policy;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::exit::Failure;
 use crate::config;
-use crate::exit::Failure;
 use crate::model::{Generation, Names, Senders};
 use crate::observe::finding::Status;
+use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
-use crate::shutdown::Stop;
 use crate::sink::elasticsearch::answer::{NoAnswer, pages_as_outages};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;

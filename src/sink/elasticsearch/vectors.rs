@@ -20,15 +20,15 @@ use super::bulk::Bulk;
 use super::bulk::look_up::look_up_body;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
+use crate::common::mutex::Mutex;
+use crate::common::timestamp::now_millis;
 use crate::http::TransportError;
 use crate::model::schema::vectors;
 use crate::model::{
     Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Names, Outcomes, Post, Version,
 };
-use crate::mutex::Mutex;
 use crate::sink::elasticsearch::client::{ContentType, Reply};
 use crate::sink::upcoming::Upcoming;
-use crate::timestamp::now_millis;
 
 /// Maximum number of posts that are tried. After that the server is assumed to read only arrays.
 const MAX_ATTEMPTS: u32 = 20;

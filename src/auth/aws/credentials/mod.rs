@@ -14,8 +14,8 @@ use ureq::Agent;
 
 use crate::auth::aws::signature::Credentials;
 use crate::auth::aws::{CredentialSources, KeySource, Keys};
-use crate::mutex::Mutex;
-use crate::timestamp::now_millis;
+use crate::common::mutex::Mutex;
+use crate::common::timestamp::now_millis;
 
 mod nearby;
 mod process;
@@ -255,7 +255,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::secret::Secret;
+    use crate::common::secret::Secret;
 
     fn credentials(expires: Option<i64>) -> Credentials {
         let secret_key = Secret::new("hunter2");

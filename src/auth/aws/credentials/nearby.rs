@@ -9,8 +9,8 @@ use ureq::http::Request;
 use super::request::{CONNECT_LOCAL, ask, read_document, refusal};
 use super::{Credentials, StepError};
 use crate::auth::aws::Container;
+use crate::common::secret::Secret;
 use crate::files;
-use crate::secret::Secret;
 
 /// Gets credentials from the endpoint of a container.
 pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Credentials, StepError> {

@@ -11,7 +11,7 @@ use super::sts::Role;
 use super::{Credentials, Provider, StepError, process, read_keys, sso, sts};
 use crate::auth::aws::shared::{Section, set_in};
 use crate::auth::aws::{CredentialSources, Profile, WebIdentity};
-use crate::secret::Secret;
+use crate::common::secret::Secret;
 
 /// Maximum number of profiles in a chain of `source_profile`.
 const MAX_SOURCES: usize = 8;

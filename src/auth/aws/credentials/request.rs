@@ -7,10 +7,10 @@ use ureq::http::Request;
 use ureq::{Agent, AsSendBody};
 
 use super::{Credentials, StepError};
+use crate::common::secret::Secret;
+use crate::common::text::on_one_line;
+use crate::common::timestamp::parse_rfc3339_millis;
 use crate::http::TransportError;
-use crate::secret::Secret;
-use crate::text::on_one_line;
-use crate::timestamp::parse_rfc3339_millis;
 
 /// Connect time-out for services on this host.
 pub(super) const CONNECT_LOCAL: Duration = Duration::from_secs(1);

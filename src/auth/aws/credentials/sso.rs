@@ -16,9 +16,9 @@ use super::request::{CONNECT_REMOTE, ask};
 use super::{Credentials, StepError};
 use crate::auth::aws::shared::{Section, set_in};
 use crate::auth::aws::{Profile, is_region};
+use crate::common::secret::Secret;
+use crate::common::timestamp::{now_millis, parse_rfc3339_millis};
 use crate::files;
-use crate::secret::Secret;
-use crate::timestamp::{now_millis, parse_rfc3339_millis};
 
 /// Maximum number of cache files that are read.
 const MAX_FILES: usize = 1_000;

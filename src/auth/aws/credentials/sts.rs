@@ -16,9 +16,9 @@ use super::request::{CONNECT_REMOTE, ask};
 use super::{Credentials, StepError};
 use crate::auth::aws::signature::{Scope, sign};
 use crate::auth::aws::{Sts, WebIdentity};
+use crate::common::secret::Secret;
+use crate::common::timestamp::parse_rfc3339_millis;
 use crate::files;
-use crate::secret::Secret;
-use crate::timestamp::parse_rfc3339_millis;
 
 /// Parameters of `AssumeRole`.
 #[derive(Clone, Debug, PartialEq, Eq)]

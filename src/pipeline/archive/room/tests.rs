@@ -5,7 +5,7 @@ use std::thread;
 
 use super::*;
 use crate::pipeline::archive::memory::Memory;
-use crate::shutdown::StopReason;
+use crate::process::shutdown::StopReason;
 
 const MIB: usize = 1 << 20;
 

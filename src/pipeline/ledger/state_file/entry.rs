@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 
 use super::stamp::{Stamp, recorded_ns};
 use super::text::Place;
+use crate::common::timestamp::{now_millis, rfc3339_millis};
 use crate::model::{Archive, Done};
-use crate::timestamp::{now_millis, rfc3339_millis};
 
 /// An archive's mark in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

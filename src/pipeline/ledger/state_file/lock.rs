@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{StateFile, resolve_links};
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 use crate::files::{self, real_path};
 
 /// The lock of a state file, held until it is dropped or the process ends.

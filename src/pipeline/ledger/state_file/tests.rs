@@ -1,8 +1,8 @@
 //! Tests of the state file: what is read, kept, refused and replaced.
 
 use super::*;
-use crate::exit::ExitCode;
-use crate::timestamp::{now_millis, rfc3339_millis};
+use crate::common::exit::ExitCode;
+use crate::common::timestamp::{now_millis, rfc3339_millis};
 use std::fs;
 
 mod journals;

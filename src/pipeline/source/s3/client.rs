@@ -14,11 +14,11 @@ use self::place::Place;
 use self::request::GetRequest;
 use super::watched::Watched;
 use crate::auth::aws::{Credentials, Provider};
+use crate::common::exit::Failure;
+use crate::common::mutex::Mutex;
 use crate::config::s3::S3;
-use crate::exit::Failure;
 use crate::http::{self, TransportError};
-use crate::mutex::Mutex;
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 mod answer;
 mod error;

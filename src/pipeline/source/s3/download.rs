@@ -12,7 +12,7 @@ use super::Object;
 use super::client::{Client, GetError};
 use super::part::{ObjectHead, Part};
 use super::service::Service;
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::pipeline::archive::{ArchiveError, ArchiveLimits};
 use crate::retry::patience::{GivenUp, Retries};

@@ -30,14 +30,14 @@ use self::client::{Client, GetError};
 use self::read_ahead::ReadAhead;
 use self::service::Service;
 use super::{Discovery, Queue};
+use crate::common::exit::{ExitCode, Failure};
+use crate::common::mutex::Mutex;
 use crate::config::s3::{BucketName, S3};
-use crate::exit::{ExitCode, Failure};
 use crate::model::Archive;
-use crate::mutex::Mutex;
 use crate::pipeline::admission::Admission;
+use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
 use crate::retry::policy::Policy;
-use crate::shutdown::Stop;
 
 /// A listed object.
 #[derive(Clone, Debug, PartialEq, Eq)]

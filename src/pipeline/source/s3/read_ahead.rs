@@ -22,13 +22,13 @@ use super::client::MAX_DOWNLOADS;
 use super::download::{DownloadError, Downloaded, download};
 use super::service::Service;
 use super::{Object, Objects, policy};
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
 use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits};
 use crate::pipeline::source::{Content, Queue, Work};
+use crate::process::shutdown::{Stop, lack_of_threads};
 use crate::retry::patience::Retries;
-use crate::shutdown::{Stop, lack_of_threads};
 
 /// Returns the number of concurrent downloads: one per worker, since a download is about as fast as a worker, but at
 /// least two. The maximum keeps S3 from throttling.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Object;
 use super::client::{Client, GetError, MAX_DOWNLOADS};
-use crate::mutex::Mutex;
+use crate::common::mutex::Mutex;
 use crate::retry::shared_health::SharedHealth;
 
 /// Number of objects given up in a row, with nothing served in between, after which the run gives up: all current

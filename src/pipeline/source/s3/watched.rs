@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 /// A reader that fails once its time is over or the run is to stop. Bytes read before that are valid.
 ///
@@ -37,7 +37,7 @@ impl<R: Read> Read for Watched<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shutdown::StopReason;
+    use crate::process::shutdown::StopReason;
 
     const LONG: Duration = Duration::from_secs(3600);
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{DeadLetter, Tally};
 use crate::pipeline::archive::Rooms;
-use crate::shutdown::Stop;
+use crate::process::shutdown::Stop;
 
 /// Creates an archive of `rows` rows that this many readers have joined.
 fn shared(rows: u64, readers: usize) -> Shared {

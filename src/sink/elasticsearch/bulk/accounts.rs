@@ -22,6 +22,7 @@ use serde_json::json;
 use super::batch_report::{BatchReport, Final};
 use super::reply::{Answer, Refusal, judge_search, judge_shards};
 use super::{Attempt, Bulk, read};
+use crate::common::timestamp::now_millis;
 use crate::model::{Action, ActionKind, Batch, Document, Tombstone};
 use crate::observe::traffic::Request;
 use crate::retry::throttle::Stopped;
@@ -30,7 +31,6 @@ use crate::sink::elasticsearch::client::ContentType;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::write_action;
 use crate::sink::elasticsearch::product::OF_PRIMARIES;
-use crate::timestamp::now_millis;
 
 /// Posts per page of a search: few enough for one reply, many enough that refreshes are rare.
 const PAGE: usize = 1000;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Bulk;
 use super::lines::BodyLines;
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
+use crate::common::text::percent_encoded;
 use crate::http::TransportError;
 use crate::model::Generation;
 use crate::observe::traffic::{Again, Request};
@@ -16,7 +17,6 @@ use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, 
 use crate::sink::elasticsearch::client::{Client, Posted, Reply};
 use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::retrying::MOVING;
-use crate::text::percent_encoded;
 
 /// Returns only the fields that are judged.
 const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*.error.type,\

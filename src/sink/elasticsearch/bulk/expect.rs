@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::mutex::Mutex;
+use crate::common::mutex::Mutex;
 use crate::sink::elasticsearch::client::ExpectAnswer;
 
 /// How long requests ask first after a refusal.

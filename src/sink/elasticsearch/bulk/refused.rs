@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::sink::elasticsearch::bulk::reply::Refusal;
 
 /// Size in bytes of an action that any working server accepts. The smallest posts are about this large.

@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 
 use self::item_error::{ItemError, LONGEST_REASON};
 use self::wire::{BulkItem, BulkReply, ItemResult, MultiGetDoc, MultiGetReply, SearchReply, ShardsReply};
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 use crate::sink::elasticsearch::client::{Reply, text_of_error};
 use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer};
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::mutex::Mutex;
+use crate::common::mutex::Mutex;
 
 /// Age at which a limit is raised again. A temporary slowness must not keep requests small.
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);

@@ -9,9 +9,9 @@ use ureq::{AsSendBody, SendBody};
 use super::counted::Counted;
 use super::request::{Answered, Outgoing};
 use super::{Client, EXPECT_LIMIT, Reply};
+use crate::common::text::ascii_encoded;
 use crate::http::encoding::decoded;
 use crate::http::{TransportError, retry_after};
-use crate::text::ascii_encoded;
 
 /// Removes a UTF-8 byte order mark, which some gateways add, and which no JSON may have (RFC 8259, section 8.1).
 fn without_byte_order_mark(mut body: Vec<u8>) -> Vec<u8> {

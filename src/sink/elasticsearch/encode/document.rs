@@ -6,9 +6,9 @@ use super::VectorEncoding;
 use super::action::write_index;
 use super::replayed::write_replayed;
 use super::text::{write_string, write_vector};
+use crate::common::timestamp::write_rfc3339_millis;
 use crate::model::schema::{TOMBSTONE_FIELDS, Value, post_fields, vectors};
 use crate::model::{Action, Document, Embeddings, FieldChoice, Names};
-use crate::timestamp::write_rfc3339_millis;
 
 /// Appends the action line and the document line. `indexed_at` is in milliseconds since 1970.
 pub fn write_action(

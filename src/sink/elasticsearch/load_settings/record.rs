@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Changes;
-use crate::exit::Failure;
+use crate::common::exit::Failure;
 use crate::files;
 
 /// Changes by index. The file on disk has them as JSON.

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::auth::Auth;
-use crate::exit::ExitCode;
+use crate::common::exit::ExitCode;
 
 fn open(state_file: &Path) -> Result<LoadSettings, Failure> {
     let settings = config::Elasticsearch::at("http://127.0.0.1:1", Auth::of_api_key("a2V5"));

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::Needs;
 use super::fields::Sent;
 use super::settings::Pipelines;
+use crate::common::text::percent_encoded;
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, vector_names};
 use crate::observe::finding::Check;
@@ -23,7 +24,6 @@ use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::text::write_vector;
 use crate::sink::elasticsearch::lookup::{Index, property};
 use crate::sink::elasticsearch::targets::{Target, routing_of};
-use crate::text::percent_encoded;
 
 mod place;
 

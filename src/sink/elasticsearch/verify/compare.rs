@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
+use crate::common::timestamp::parse_rfc3339_millis;
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, WRITTEN_AT, post_fields, vector_names};
 use crate::sink::elasticsearch::encode::text::read_vector;
 use crate::sink::elasticsearch::returned::{Returned, Rounding};
-use crate::timestamp::parse_rfc3339_millis;
 
 /// An object whose fields are read, but not their values.
 type Object<'o> = HashMap<String, &'o RawValue>;

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use serde::Serialize;
 
 use super::judge::Verdict;
+use crate::common::mutex::Mutex;
 use crate::model::Action;
-use crate::mutex::Mutex;
 
 /// Output of differences, if any. Shared by all senders.
 pub(super) struct Differences(pub(super) Option<Mutex<Box<dyn Write + Send>>>);

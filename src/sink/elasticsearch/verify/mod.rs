@@ -17,14 +17,14 @@ use super::Elasticsearch;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
 use super::retrying::{MOVING, policy, retry_for};
-use crate::exit::Failure;
+use crate::common::exit::Failure;
+use crate::common::mutex::Mutex;
+use crate::common::timestamp::now_millis;
 use crate::model::{Action, Batch, Document, FieldChoice, Finding, Generation, Outcomes};
-use crate::mutex::Mutex;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Stopped;
 use crate::sink::Sink;
 use crate::sink::upcoming::Upcoming;
-use crate::timestamp::now_millis;
 
 mod compare;
 mod content;

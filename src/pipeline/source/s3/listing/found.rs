@@ -9,11 +9,11 @@ use super::super::client::has_url;
 use super::super::{Object, address};
 use super::Listing;
 use super::page::Key;
+use crate::common::timestamp::parse_rfc3339_millis;
 use crate::config::s3::{BucketName, S3};
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_metadata_file};
 use crate::pipeline::archive::LOG_SUFFIXES;
 use crate::pipeline::source::{LeftOut, sort};
-use crate::timestamp::parse_rfc3339_millis;
 
 /// Maximum number of keys that are kept for messages.
 const EXAMPLES: usize = 5;

@@ -15,8 +15,8 @@
 //! Otherwise all pages are listed.
 
 use super::page::{Key, Page};
+use crate::common::timestamp::rfc3339_millis;
 use crate::model::{ARCHIVE_SUFFIX, Span, archive_seconds};
-use crate::timestamp::rfc3339_millis;
 
 /// Length of the time in a key, in bytes.
 const TIME_BYTES: usize = "yyyymmdd_hhmmss".len();
@@ -137,7 +137,7 @@ fn is_in_order(page: &Page) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timestamp::parse_time_or_date_millis;
+    use crate::common::timestamp::parse_time_or_date_millis;
 
     fn page(keys: &[&str]) -> Page {
         let keys = keys.iter().map(|key| Key { key: (*key).to_owned(), ..Key::default() }).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::shutdown::StopReason;
+use crate::process::shutdown::StopReason;
 
 const MIB: u64 = 1 << 20;
 

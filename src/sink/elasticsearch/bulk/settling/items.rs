@@ -1,7 +1,7 @@
 //! Settles the items of an answer: most are outcomes, some need another look at the indices.
 
 use super::Settling;
-use crate::exit::{ExitCode, Failure};
+use crate::common::exit::{ExitCode, Failure};
 use crate::model::ActionKind;
 use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;

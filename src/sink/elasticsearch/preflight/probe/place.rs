@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Probe, id};
+use crate::common::text::percent_encoded;
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::Reply;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::targets::{Target, routing_of};
-use crate::text::percent_encoded;
 
 /// Number of documents whose shards are compared. With two shards, a pipeline with one routing for all documents is
 /// found with a probability of 98 %.

@@ -16,10 +16,10 @@ use signal_hook::consts::{SIGHUP, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
+use crate::common::exit::{ExitCode, Failure};
+use crate::common::mutex::Mutex;
 use crate::config::Mode;
-use crate::exit::{ExitCode, Failure};
-use crate::mutex::Mutex;
-use crate::pulse::Pulse;
+use crate::process::pulse::Pulse;
 
 /// Time within which further signals count as the same request: `timeout` signals the program first and then its
 /// process group.

@@ -1,7 +1,7 @@
 //! Heartbeats of the threads that a run needs: the look for archives, the senders and the ledger.
 //!
 //! A thread sends a heartbeat at the start of every attempt and every pause ([`crate::retry::patience`],
-//! [`crate::shutdown::Stop::wait`]), so waiting for hours for an unavailable server counts as healthy. While a thread
+//! [`crate::process::shutdown::Stop::wait`]), so waiting for hours for an unavailable server counts as healthy. While a thread
 //! waits for another thread, only the other one is watched. This leaves the threads that hang: in an unresponsive file
 //! system, in a request that outlasts its time-outs, or in a lock.
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use crate::mutex::Mutex;
+use crate::common::mutex::Mutex;
 
 /// Time without a heartbeat after which a working thread counts as stuck. A request takes at most 100 s per node, a page
 /// of a listing less, and a disk that needs longer than this for a few writes is broken.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use memchr::memmem::Finder;
 
-use crate::text::percent_encoded;
+use crate::common::text::percent_encoded;
 
 /// The minimum length of a masked credential, in bytes. A shorter one would match unrelated text.
 const MIN_MASKED_BYTES: usize = 8;
