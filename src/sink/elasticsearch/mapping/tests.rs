@@ -24,10 +24,13 @@ fn only_missing_indices_are_created() {
 
 #[test]
 fn an_index_that_may_exist_is_left_alone_and_refused() {
+    const REFUSED: &str = r#"{"error":{"type":"illegal_argument_exception","reason":"no"}}"#;
     for status in [400, 403, 405, 501] {
-        let error = create_missing(&client(vec![(status, ""); 4]), Names::default()).unwrap_err();
-        assert!(matches!(error, NoAnswer::Refused(_)), "{error:?}");
-        assert!(error.to_string().contains("does not show"), "{error}");
+        for (body, why) in [(REFUSED, "does not show"), ("", "is not Elasticsearch's")] {
+            let error = create_missing(&client(vec![(status, body); 4]), Names::default()).unwrap_err();
+            assert!(matches!(error, NoAnswer::Refused(_)), "{error:?}");
+            assert!(error.to_string().contains(why), "{status} {error}");
+        }
     }
 }
 
