@@ -15,7 +15,7 @@
 //! - The workers are Rayon threads; they take archives and ranges of rows. Senders are plain threads, so waiting for the
 //!   network never keeps a worker from decoding. There is one exception: if the run has to find out which vector encoding
 //!   the server reads, the first posts with vectors wait for that ([`sink::elasticsearch::vectors`]).
-//! - The workers own the sending end of the batch channel, which holds two batches per sender. The channel closes when
+//! - The workers own the sending end of the batch channel, which holds one batch per sender. The channel closes when
 //!   the last archive has been read, and then the senders end. Workers and senders own the sending ends of the event
 //!   channel; when they end, so does the ledger. Nothing polls, and no "done" message is needed.
 //! - A worker blocks on a full channel, which bounds memory.

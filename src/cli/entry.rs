@@ -31,6 +31,8 @@ pub struct Entry {
     pub text: &'static str,
     /// Whether there is a flag.
     pub has_flag: bool,
+    /// Whether every value counts if the flag is repeated. Of other flags the last value counts.
+    pub is_several: bool,
 }
 
 /// The kind of value that a flag or variable takes.
@@ -64,7 +66,7 @@ impl Value {
 
 /// Creates a setting without variables and default.
 pub(super) const fn takes(value: Value) -> Entry {
-    Entry { name: "", value, variables: &[], default: "", text: "", has_flag: false }
+    Entry { name: "", value, variables: &[], default: "", text: "", has_flag: false, is_several: false }
 }
 
 impl PartialEq for Entry {
@@ -166,7 +168,8 @@ macro_rules! settings {
                 static ENTRY: Entry = Entry {
                     name: stringify!($name),
                     text: $text,
-                    has_flag: settings!(@has_flag $($option)? $($several)? $($switch)? $($trigger)?),
+                    has_flag: settings!(@any $($option)? $($several)? $($switch)? $($trigger)?),
+                    is_several: settings!(@any $($several)?),
                     ..$entry
                 };
                 &ENTRY
@@ -176,7 +179,7 @@ macro_rules! settings {
         /// All settings in groups.
         pub static GROUPS: &[Group] = &[$(Group { title: $title, entries: &[$($name),*] }),*];
     };
-    (@has_flag) => { false };
-    (@has_flag $kind:tt) => { true };
+    (@any) => { false };
+    (@any $kind:tt) => { true };
 }
 pub(super) use settings;

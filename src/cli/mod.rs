@@ -4,6 +4,8 @@
 //! - [`settings::Settings`] looks a setting up: the flag, else its variable, else its default.
 //! - [`help`] describes the settings; `examples/generate` writes completions, man page and tables.
 
+use std::iter;
+
 use argh::FromArgs;
 
 pub mod choices;
@@ -41,35 +43,38 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
     }
 }
 
-/// Rewrites arguments into the forms that argh supports: `--flag value` and `--switch`. The established tool also
-/// accepts `-flag`, `--flag=value` and `--switch=true`. All other words are left to argh.
+/// Rewrites arguments into the forms that argh supports: `--flag value` and `--switch`, each once. The established tool
+/// also accepts `-flag`, `--flag=value`, `--switch=true` and repeated flags, of which the last counts. All other words are
+/// left to argh.
 fn for_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
+    let mut typed: Vec<(Option<&Entry>, Vec<String>)> = Vec::new();
     let mut arguments = arguments.into_iter();
     while let Some(word) = arguments.next() {
         if word == "--" {
-            words.push(word);
-            words.extend(arguments);
+            typed.push((None, iter::once(word).chain(arguments).collect()));
             break;
         }
         let Some((entry, flag, value)) = flag_of(&word) else {
-            words.push(word);
+            typed.push((None, vec![word]));
             continue;
         };
-        if entry.is_switch() {
-            words.extend(switch(entry, flag, value.as_deref())?);
-            // Nothing else matters then, and argh accepts no word after it.
-            if words.last().is_some_and(|last| last == "--help") {
-                break;
-            }
-            continue;
+        let words = if entry.is_switch() {
+            switch(entry, flag, value.as_deref())?
+        } else {
+            // The next word is the value, even if it looks like a flag.
+            let value = value.or_else(|| arguments.next());
+            vec![flag.clone(), value.ok_or_else(|| format!("{flag} is the last word: its value is missing"))?]
+        };
+        // Nothing else matters then, and argh accepts no word after it.
+        if words.first().is_some_and(|first| first == "--help") {
+            return Ok(words);
         }
-        // The next word is the value, even if it looks like a flag.
-        let value = value.or_else(|| arguments.next());
-        let value = value.ok_or_else(|| format!("{flag} is the last word: its value is missing"))?;
-        words.extend([flag, value]);
+        if !entry.is_several {
+            typed.retain(|(other, _)| *other != Some(entry));
+        }
+        typed.push((Some(entry), words));
     }
-    Ok(words)
+    Ok(typed.into_iter().flat_map(|(_, words)| words).collect())
 }
 
 /// Parses a word that is a flag: its entry, the flag in argh's form, and the value after an equals sign.

@@ -143,7 +143,7 @@ pub fn choose<T: Choice>(name: &str, text: &str) -> Result<T, Failure> {
 fn place(name: &str, words: &[&str], text: &str) -> Result<usize, Failure> {
     words
         .iter()
-        .position(|word| *word == text)
+        .position(|word| *word == text.trim())
         .ok_or_else(|| Failure::usage(format!("{name} is {text:?}: it takes {}", words.join(" or "))))
 }
 
@@ -154,7 +154,7 @@ pub fn switch((name, text): (String, String)) -> Result<bool, Failure> {
 
 /// Parses a boolean in one of its usual spellings.
 pub(super) fn parse_switch(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
+    match text.trim().to_ascii_lowercase().as_str() {
         "true" | "t" | "1" | "yes" | "on" => Some(true),
         "false" | "f" | "0" | "no" | "off" => Some(false),
         _ => None,

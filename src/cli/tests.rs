@@ -33,6 +33,14 @@ fn the_word_after_a_flag_is_its_value_even_if_it_looks_like_a_flag() {
 }
 
 #[test]
+fn the_last_value_of_a_repeated_flag_counts() {
+    let typed = cli(&["--mode", "once", "--mode=spool"]).typed(entries::mode());
+    assert_eq!(typed.as_deref(), Some("spool"));
+    let typed = cli(&["--add-field", "langs", "--add-field=links"]).typed(entries::add_field());
+    assert_eq!(typed.as_deref(), Some("langs,links"));
+}
+
+#[test]
 fn a_dash_alone_is_a_value() {
     assert_eq!(cli(&["--dry-run", "--output", "-"]).output.as_deref(), Some("-"));
     assert_eq!(cli(&["--dry-run", "--output=-"]).output.as_deref(), Some("-"));

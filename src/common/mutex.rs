@@ -2,8 +2,8 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-/// A lock that stays usable after a panic, as [`Stop::guard`](crate::process::shutdown::Stop::guard) needs it: no lock is held
-/// across code that can panic, so the poison flag is ignored.
+/// A lock that stays usable after a panic, as [`Stop::guard`](crate::process::shutdown::Stop::guard) needs it: no lock
+/// is held across code that can panic, so the poison flag is ignored.
 #[derive(Debug, Default)]
 pub struct Mutex<T>(std::sync::Mutex<T>);
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::held::{Held, Place};
-use crate::model::{Action, ActionKind, Finding};
+use crate::model::{Action, ActionKind, Finding, Version};
 use crate::sink::elasticsearch::bulk::reply::UNKNOWN_VERSION;
 
 /// How often a post with a tombstone is looked up again. A running load may be about to delete the post.
@@ -39,11 +39,10 @@ pub(super) fn judge(action: &Action, held: &Held) -> Judged {
         }
         (ActionKind::Post, None, Some(_)) => settled(Finding::Suppressed),
         (ActionKind::Post, None, None) => settled(Finding::Missing),
-        (ActionKind::Post, Some(post), None) => match post.version {
-            UNKNOWN_VERSION => settled(Finding::Stale),
-            there if there > action.version.of_index() => settled(Finding::Newer),
-            there if there < action.version.of_index() => settled(Finding::Stale),
-            _ => Judged::Compare(post.clone()),
+        (ActionKind::Post, Some(post), None) => match Version::from_index_version(post.version) {
+            Some(there) if there > action.version => settled(Finding::Newer),
+            Some(there) if there == action.version => Judged::Compare(post.clone()),
+            _ => settled(Finding::Stale),
         },
         (_, _, None) => settled(Finding::Undeleted),
         (_, _, Some(_)) => settled(Finding::Equal),
@@ -53,7 +52,6 @@ pub(super) fn judge(action: &Action, held: &Held) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Version;
 
     fn post(version: u64) -> Place {
         Place { index: "posts".into(), requires_routing: false, version }
@@ -78,6 +76,7 @@ mod tests {
             (Some(1), None, Some(Finding::Stale)),
             (Some(UNKNOWN_VERSION), None, Some(Finding::Stale)),
             (Some(ours + 1), None, Some(Finding::Newer)),
+            (Some(Version::new(2, 0).unwrap().of_delete()), None, Some(Finding::Stale)),
             (Some(ours), None, None),
         ] {
             assert_eq!(finding(ActionKind::Post, post, tombstone), expected, "{post:?} {tombstone:?}");
