@@ -14,7 +14,9 @@ use super::*;
 use crate::common::exit::Failure;
 use crate::config::BatchLimits;
 use crate::model::{Action, Batch, Document, Generation, Outcomes, Selection, Tally};
+use crate::pipeline::archive::bytes_declared;
 use crate::pipeline::buffers::BufferPool;
+use crate::pipeline::source::{Content, Download};
 use crate::process::shutdown::StopReason;
 use crate::sink::Sink;
 use crate::sink::upcoming::Upcoming;
@@ -192,7 +194,7 @@ fn an_archive_that_fits_waits_for_all_memory_if_there_is_not_twice_what_it_takes
         let other = admission.admit(FITS_ONCE - declared, &stop).unwrap();
         with_workers(&admission, &progress, &stop, |workers| {
             thread::scope(|scope| {
-                let open = || workers.open(&archive, content, &mut archive::ArchiveBuffers::new());
+                let open = || workers.open(&archive, content, &mut ArchiveBuffers::new());
                 let opening = scope.spawn(|| open().map(|(shared, _)| shared.rows()));
                 let waits_for_more = || admission.rooms().awaited().is_some_and(|bytes| bytes > declared);
                 while !opening.is_finished() && !waits_for_more() {
@@ -221,7 +223,7 @@ fn an_archive_that_is_read_alone_keeps_all_memory_until_its_rows_are_counted() {
                 thread::yield_now();
             }
             let content = Content::Downloaded(Ok(download));
-            let opened = workers.open(&archive, content, &mut archive::ArchiveBuffers::new());
+            let opened = workers.open(&archive, content, &mut ArchiveBuffers::new());
             let rows = opened.as_ref().map(|(shared, _)| shared.rows());
             assert_eq!(rows, Ok(70_000));
             assert_eq!(admission.rooms().awaited(), None, "the rest is free again");
