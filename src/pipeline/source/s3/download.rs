@@ -26,6 +26,8 @@ pub(super) struct Downloaded {
     pub(super) bytes: Vec<u8>,
     /// Its ETag, if it has been replaced since it was listed.
     pub(super) etag: Option<String>,
+    /// Whether the bytes are of several replies.
+    pub(super) is_in_parts: bool,
 }
 
 /// Why an object could not be downloaded.
@@ -63,13 +65,22 @@ pub(super) fn download(
     let mut is_last = service.was_left(object);
     loop {
         let before = part.most();
+        let resumes = !part.headers().is_empty();
         patience.begin();
         let (why, retry_after) = match attempt(object, &mut part, service) {
-            Ok(()) => return Ok(Downloaded { etag: part.new_etag(object), bytes: part.into_bytes() }),
+            Ok(()) => {
+                let (etag, is_in_parts) = (part.new_etag(object), part.is_in_parts());
+                return Ok(Downloaded { etag, is_in_parts, bytes: part.into_bytes() });
+            }
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {
                 part.forget();
                 ("it has changed in the meantime".to_owned(), None)
+            }
+            // The server may not support ranges or conditions.
+            Err(GetError::Other(why)) if resumes => {
+                part.forget();
+                (why, None)
             }
             Err(GetError::Credentials(why)) if may_be_the_key(&why, &object.key) => {
                 let why = format!(
@@ -123,8 +134,18 @@ fn attempt(object: &Object, part: &mut Part, service: &Service<'_>) -> Result<()
     let mut response = service.client.get(&object.key, &[], &part.headers())?;
     // Without that, the server cannot resume a download: the next attempt requests the whole object.
     let answer = ObjectHead::of(&response).inspect_err(|_| part.forget())?;
-    part.begin(answer, object)?;
-    read_on(&mut response, part, service)
+    if let Err(error) = part.begin(answer, object) {
+        return Err(service.client.error_in_body(&mut response).unwrap_or(error));
+    }
+    let read = read_on(&mut response, part, service);
+    // S3 may report an error after a successful status. Its text is not a part of the object.
+    match part.as_text(&read).and_then(|text| service.client.error_in(text)) {
+        Some(error) => {
+            part.forget();
+            Err(error)
+        }
+        None => read,
+    }
 }
 
 /// Reads the missing bytes, and keeps those received even if it fails. Checks for a stop before every read, so that a
