@@ -248,6 +248,19 @@ fn a_body_compressed_by_a_gateway_is_read() {
     assert_eq!(gets(&s3, &key(&archives[1])).len(), 2);
 }
 
+#[test]
+fn a_page_compressed_by_a_gateway_is_read() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let page = bare_page(&archives[0], "<IsTruncated>false</IsTruncated>");
+    let mut packed = vec![0; page.len() + 100];
+    let length = libdeflater::Compressor::default().gzip_compress(page.as_bytes(), &mut packed).unwrap();
+    packed.truncate(length);
+    let reply = Reply { status: 200, headers: vec![("content-encoding", "gzip".to_owned())], body: packed };
+    s3.fail(is_listing, 0, 1, Fault::Reply(reply));
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 1)]);
+}
+
 /// A listing of one archived object, as AWS replies when asked for restored copies.
 fn archived_page(archive: &Archive, class: &str, is_restored: bool) -> Fault {
     let restored = "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>\
