@@ -9,6 +9,7 @@ use ureq::http::{HeaderMap, HeaderName, Response};
 
 use super::Object;
 use super::client::GetError;
+use crate::model::bare_etag;
 
 /// The facts about an object in the head of a successful reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,9 +42,13 @@ impl ObjectHead {
 
     fn parse(partial: bool, headers: &HeaderMap) -> Option<Self> {
         let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-        let [etag, modified] = [ETAG, LAST_MODIFIED].map(|name| text(name).map(str::to_owned));
-        let length: Option<usize> = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        let is_framed = length.is_some() || headers.contains_key(TRANSFER_ENCODING);
+        let etag = text(ETAG).filter(|etag| !bare_etag(etag).is_empty()).map(str::to_owned);
+        let modified = text(LAST_MODIFIED).map(str::to_owned);
+        // A transfer coding makes a length void. Source: RFC 9112, section 6.3.
+        let is_coded = headers.contains_key(TRANSFER_ENCODING);
+        let length: Option<usize> =
+            text(CONTENT_LENGTH).filter(|_| !is_coded).and_then(|length| length.parse().ok());
+        let is_framed = length.is_some() || is_coded;
         let encoding = text(CONTENT_ENCODING).unwrap_or_default().to_ascii_lowercase();
         let may_be_gzip = encoding.split(',').any(|coding| coding.trim().trim_start_matches("x-") == "gzip");
         if !partial {
@@ -287,9 +292,8 @@ fn larger(what: &str, listed: u64) -> GetError {
     ))
 }
 
-/// Returns an ETag without quotes and weakness mark, for comparison: servers write the same one in different forms.
 fn bare(etag: &Option<String>) -> Option<&str> {
-    etag.as_deref().map(|etag| etag.trim().trim_start_matches("W/").trim_matches('"'))
+    etag.as_deref().map(bare_etag)
 }
 
 #[cfg(test)]

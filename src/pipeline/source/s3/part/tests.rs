@@ -38,11 +38,19 @@ fn heads_of_replies_are_read() {
     let answer = ObjectHead::parse(true, &of_unknown_length).unwrap();
     assert_eq!((answer.start, answer.length), (Some(5), None));
     assert_eq!(ObjectHead::parse(false, &headers(&[])), Some(ObjectHead::default()));
-    let chunked = headers(&[(TRANSFER_ENCODING, "chunked")]);
-    assert_eq!(
-        ObjectHead::parse(false, &chunked),
-        Some(ObjectHead { is_framed: true, ..ObjectHead::default() })
-    );
+    for empty in ["", "\"\"", "W/\"\""] {
+        assert_eq!(
+            ObjectHead::parse(false, &headers(&[(ETAG, empty)])),
+            Some(ObjectHead::default()),
+            "{empty}"
+        );
+    }
+    for chunked in
+        [&[(TRANSFER_ENCODING, "chunked")][..], &[(TRANSFER_ENCODING, "chunked"), (CONTENT_LENGTH, "10")]]
+    {
+        let head = ObjectHead { is_framed: true, ..ObjectHead::default() };
+        assert_eq!(ObjectHead::parse(false, &headers(chunked)), Some(head));
+    }
     for range in ["bytes */10", "5-9/10", "bytes 5-/10", "bytes 9-5/10", ""] {
         assert_eq!(ObjectHead::parse(true, &headers(&[(CONTENT_RANGE, range)])), None, "{range}");
     }
