@@ -249,6 +249,20 @@ fn a_body_compressed_by_a_gateway_is_read() {
 }
 
 #[test]
+fn an_interim_answer_before_a_large_object_does_no_harm() {
+    let (env, s3) = with(&[]);
+    let archive = &archives()[0];
+    // As a self-extracting zip.
+    let large = [vec![b'x'; 200_000], archive.zip()].concat();
+    s3.put(&key(archive), large.clone());
+    let reply = Reply { status: 200, headers: vec![], body: large }.bytes(false);
+    let hinted = [b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".to_vec(), reply].concat();
+    s3.fail(is_object, 0, usize::MAX, Fault::Bytes(hinted.leak()));
+    let run = run(ingest(&env, &s3), &s3).exits(0);
+    run.check(!run.stderr.contains("next attempt"), "the first request is enough");
+}
+
+#[test]
 fn a_page_compressed_by_a_gateway_is_read() {
     let archives = archives();
     let (env, s3) = with(&archives);
