@@ -4,7 +4,7 @@ use super::{BUCKET, archives, ingest, put, run, with};
 use crate::harness::TestEnv;
 use crate::harness::archives::Archive;
 use crate::harness::http::{Reply, Request};
-use crate::harness::s3::{FakeS3, is_listing, is_object};
+use crate::harness::s3::{FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
 
 /// The number of pages of a year with an archive every five minutes. The fake's pages have fewer keys.
@@ -107,6 +107,16 @@ fn a_server_that_ignores_start_after_is_asked_for_all_pages() {
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
     assert_eq!(names.len(), 3);
     assert!((100..120).contains(&requests), "{requests}");
+}
+
+#[test]
+fn a_server_that_refuses_start_after_is_asked_for_all_pages() {
+    let (env, s3) = a_year("mega_jetstream_");
+    let starts = |request: &Request| is_listing(request) && request.param("start-after").is_some();
+    s3.fail(starts, 0, usize::MAX, Fault::Reply(error(400, "InvalidArgument")));
+    let arguments = ["--list", "--from", "2025-11-30", "--to", "2025-12-01"];
+    let list = ingest(&env, &s3).args(&arguments).run().exits(0);
+    assert_eq!(list.stdout.matches("\ttake").count(), 3);
 }
 
 /// A bucket whose pages, of this size, are listed in another order: the second half of the keys first.

@@ -53,7 +53,7 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
     // The key behind which the listing continues.
     let mut behind: Option<String> = None;
     let mut length = Length::begin(Instant::now());
-    loop {
+    'pages: loop {
         // Checked here, since a listing of fast pages never waits.
         if stop.is_requested() {
             return Err(stop.as_failure());
@@ -65,6 +65,11 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
                 Ok(page) => break page,
                 Err(GetError::Unavailable { why, retry_after }) => {
                     patience.away_for(&format!("the listing of {bucket}: {why}"), retry_after)?;
+                }
+                Err(GetError::Other(why)) if behind.take().is_some() => {
+                    log::debug!("the server of {bucket} refuses start-after ({why}): all pages are listed");
+                    (lead, pages) = (None, Pages::default());
+                    continue 'pages;
                 }
                 Err(error) => return Err(cannot_list(bucket, error)),
             }
