@@ -263,6 +263,16 @@ fn an_interim_answer_before_a_large_object_does_no_harm() {
 }
 
 #[test]
+fn a_check_does_not_fail_where_ranges_are_refused() {
+    for (status, code) in [(501, "NotImplemented"), (416, "InvalidRange")] {
+        let (env, s3) = with(&archives());
+        let ranged = |request: &Request| is_object(request) && request.header("range").is_some();
+        s3.fail(ranged, 0, usize::MAX, Fault::Reply(error(status, code)));
+        ingest(&env, &s3).args(&["--check"]).run().exits(0);
+    }
+}
+
+#[test]
 fn a_page_compressed_by_a_gateway_is_read() {
     let archives = archives();
     let (env, s3) = with(&archives);

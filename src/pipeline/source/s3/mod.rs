@@ -153,9 +153,12 @@ impl Bucket {
         let Some(object) = objects.get(&archive.name).filter(|object| object.bytes > 0) else {
             return Ok(());
         };
-        let Err(error) = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]) else {
-            return Ok(());
-        };
+        let mut answer = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]);
+        // The server may not support ranges. The whole object is not read then.
+        if let Err(GetError::Other(_) | GetError::Changed) = answer {
+            answer = self.client.get(&object.key, &[], &[]);
+        }
+        let Err(error) = answer else { return Ok(()) };
         let (code, why) = match error {
             GetError::Refused(why) | GetError::Credentials(why) | GetError::Denied(why) => {
                 (ExitCode::Refused, why)
