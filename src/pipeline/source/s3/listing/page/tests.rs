@@ -49,6 +49,13 @@ fn used_elements_are_read_in_any_order() {
 }
 
 #[test]
+fn a_deeply_nested_page_is_read_in_no_time() {
+    let depth = 200_000;
+    let body = format!("{}{}<Contents><Key>a</Key></Contents>", "<a>".repeat(depth), "</a>".repeat(depth));
+    assert_eq!(keys(&listing(&body)), ["a"]);
+}
+
+#[test]
 fn an_empty_etag_is_none() {
     for empty in ["", "&quot;&quot;", "W/&quot;&quot;"] {
         let body = listing(&format!("<Contents><Key>a</Key><ETag>{empty}</ETag></Contents>"));
