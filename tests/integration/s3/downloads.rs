@@ -248,6 +248,22 @@ fn an_archive_of_parts_that_do_not_fit_is_not_judged() {
 }
 
 #[test]
+fn a_signal_ends_a_download_that_hangs() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    // The rest of this chunk never comes.
+    let hanging = Reply { status: 200, headers: vec![], body: b"400\r\nPK".to_vec() };
+    let hanging = hanging.with_header("transfer-encoding", "chunked");
+    s3.fail(is_get_of(&archives[1]), 0, usize::MAX, Fault::Reply(hanging));
+    let running = ingest(&env, &s3).start();
+    s3.wait_for(is_get_of(&archives[1]), 1);
+    env.wait_for_processed(&archives[..1]);
+    running.signal("TERM");
+    let run = check(running.wait(), &s3).exits(143);
+    run.check(run.took < SOON, "the run did not wait for the rest");
+}
+
+#[test]
 fn a_signal_ends_a_download_that_trickles() {
     let archives = archives();
     let (env, s3) = with(&archives);

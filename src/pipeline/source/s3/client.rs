@@ -126,8 +126,9 @@ impl Client {
     }
 
     /// Returns the error if the body of a successful reply is one.
-    pub(super) fn error_in_body(&self, response: &mut Response<Body>) -> Option<GetError> {
-        self.error_in(&error_body(response))
+    pub(super) fn error_in_body(&self, mut response: Response<Body>) -> Option<GetError> {
+        let body = self.unless_stopped(move || Ok(error_body(&mut response))).ok()?;
+        self.error_in(&body)
     }
 
     /// Masks the credentials wherever they appear in a server's text.

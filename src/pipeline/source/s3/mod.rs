@@ -33,7 +33,7 @@ use super::{Discovery, Queue};
 use crate::common::exit::{ExitCode, Failure};
 use crate::common::mutex::Mutex;
 use crate::config::s3::{BucketName, S3};
-use crate::model::Archive;
+use crate::model::{Archive, bare_etag};
 use crate::pipeline::admission::Admission;
 use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
@@ -55,7 +55,7 @@ impl Object {
     /// Whether the object has not changed since the archive was found.
     fn is_state_of(&self, archive: &Archive) -> bool {
         let tags = self.etag.as_deref().zip(archive.etag.as_deref());
-        self.bytes == archive.bytes && tags.is_none_or(|(now, found)| now == found)
+        self.bytes == archive.bytes && tags.is_none_or(|(now, found)| bare_etag(now) == bare_etag(found))
     }
 }
 
