@@ -74,6 +74,9 @@ impl<'s> HttpSettings<'s> {
     }
 }
 
+/// Size of the buffer for what arrives, in bytes, which also limits the head of a reply.
+const BUFFER_BYTES: usize = 128 << 10;
+
 /// Creates an agent for requests to one server.
 ///
 /// It follows no redirects and ignores the proxy variables of the environment: credentials go only to the host that
@@ -92,6 +95,9 @@ pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
         .timeout_connect(Some(settings.connect_limit))
         .timeout_recv_response(settings.head_limit)
         .timeout_per_read(settings.read_limit)
+        // Behind an interim answer, all that has arrived counts as a head.
+        .input_buffer_size(BUFFER_BYTES)
+        .max_response_header_size(BUFFER_BYTES)
         .max_idle_connections(settings.idle_connections)
         .max_idle_connections_per_host(settings.idle_connections)
         .build();

@@ -21,6 +21,11 @@ pub fn archive_seconds(name: &str) -> Option<i64> {
     timestamp::last_in_name(name, 0..MAX_ARCHIVE_SECONDS)
 }
 
+/// Returns an ETag without quotes and weakness mark, for comparison: servers write the same one in different forms.
+pub fn bare_etag(etag: &str) -> &str {
+    etag.trim().trim_start_matches("W/").trim_matches('"')
+}
+
 /// An archive: where it is and what identifies it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Archive {

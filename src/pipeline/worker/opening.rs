@@ -23,9 +23,16 @@ impl Workers<'_> {
         }
         let opened = match content {
             Content::AtPath => self.read_file(archive, buffers),
-            Content::Downloaded(download) => {
-                download.and_then(|download| self.unpack(archive, download, buffers))
-            }
+            Content::Downloaded(download) => download.and_then(|download| {
+                let is_in_parts = download.is_in_parts();
+                self.unpack(archive, download, buffers).map_err(|error| match error {
+                    ArchiveError::Broken(why) if is_in_parts => ArchiveError::Unavailable(format!(
+                        "its download was interrupted, and what arrived is damaged ({why}): the next look downloads it \
+                         again"
+                    )),
+                    error => error,
+                })
+            }),
         };
         let (shared, database) = opened.map_err(|error| match error {
             ArchiveError::NoRoom(needed) => {

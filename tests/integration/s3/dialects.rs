@@ -248,6 +248,43 @@ fn a_body_compressed_by_a_gateway_is_read() {
     assert_eq!(gets(&s3, &key(&archives[1])).len(), 2);
 }
 
+#[test]
+fn an_interim_answer_before_a_large_object_does_no_harm() {
+    let (env, s3) = with(&[]);
+    let archive = &archives()[0];
+    // As a self-extracting zip.
+    let large = [vec![b'x'; 200_000], archive.zip()].concat();
+    s3.put(&key(archive), large.clone());
+    let reply = Reply { status: 200, headers: vec![], body: large }.bytes(false);
+    let hinted = [b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".to_vec(), reply].concat();
+    s3.fail(is_object, 0, usize::MAX, Fault::Bytes(hinted.leak()));
+    let run = run(ingest(&env, &s3), &s3).exits(0);
+    run.check(!run.stderr.contains("next attempt"), "the first request is enough");
+}
+
+#[test]
+fn a_check_does_not_fail_where_ranges_are_refused() {
+    for (status, code) in [(501, "NotImplemented"), (416, "InvalidRange")] {
+        let (env, s3) = with(&archives());
+        let ranged = |request: &Request| is_object(request) && request.header("range").is_some();
+        s3.fail(ranged, 0, usize::MAX, Fault::Reply(error(status, code)));
+        ingest(&env, &s3).args(&["--check"]).run().exits(0);
+    }
+}
+
+#[test]
+fn a_page_compressed_by_a_gateway_is_read() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let page = bare_page(&archives[0], "<IsTruncated>false</IsTruncated>");
+    let mut packed = vec![0; page.len() + 100];
+    let length = libdeflater::Compressor::default().gzip_compress(page.as_bytes(), &mut packed).unwrap();
+    packed.truncate(length);
+    let reply = Reply { status: 200, headers: vec![("content-encoding", "gzip".to_owned())], body: packed };
+    s3.fail(is_listing, 0, 1, Fault::Reply(reply));
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 1)]);
+}
+
 /// A listing of one archived object, as AWS replies when asked for restored copies.
 fn archived_page(archive: &Archive, class: &str, is_restored: bool) -> Fault {
     let restored = "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>\

@@ -166,6 +166,103 @@ fn a_range_reply_may_omit_the_etag() {
     assert_holds(&env.fake, &archives);
 }
 
+/// Replies with an error after a successful status: with and without an ETag and a length, and with that of the object.
+fn late_errors(etag: &str) -> Vec<Vec<u8>> {
+    let reply = error(200, "InternalError");
+    let length = archives()[1].zip().len().to_string();
+    let without = [reply.bytes(false), reply.chunked(), reply.unframed(usize::MAX)];
+    let reply = reply.with_header("etag", etag);
+    let with = [reply.bytes(false), reply.chunked(), reply.unframed(usize::MAX)];
+    let of_the_object = reply.with_header("content-length", &length).unframed(usize::MAX);
+    without.into_iter().chain(with).chain([of_the_object]).collect()
+}
+
+#[test]
+fn an_error_in_place_of_an_object_is_not_a_part_of_it() {
+    for etag in [format!("\"{:032x}\"", 2), "\"another\"".to_owned()] {
+        for reply in late_errors(&etag) {
+            let archives = archives();
+            let (env, s3) = with(&archives);
+            s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(reply.leak()));
+            let run = run(ingest(&env, &s3), &s3).exits(0).says("with an error: InternalError");
+            run.counts(&[("archives.processed", 3)]);
+            assert_holds(&env.fake, &archives);
+        }
+    }
+}
+
+#[test]
+fn a_complete_body_that_is_too_short_is_not_continued() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let body = [&archives[1].zip()[..300], b"<Error><Code>InternalError</Code></Error>"].concat();
+    let cut = Reply { status: 200, headers: vec![], body };
+    let cut = cut.with_header("etag", &format!("\"{:032x}\"", 2));
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(cut.chunked().leak()));
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+}
+
+/// A reply with the rest of an archive after a `CutReply`.
+fn rest_of(archive: &Archive, status: u16, body: &[u8]) -> Reply {
+    let length = archive.zip().len();
+    let range = format!("bytes {}-{}/{length}", length - length / 2, length - 1);
+    Reply { status, headers: vec![("content-range", range)], body: body.to_vec() }
+}
+
+#[test]
+fn a_server_that_cannot_resume_a_download_is_asked_for_the_whole_object() {
+    let zip = archives()[1].zip();
+    let replies = [
+        error(501, "NotImplemented"),
+        error(400, "InvalidArgument"),
+        Reply { status: 304, headers: vec![], body: vec![] },
+        // The rest under the status of the whole, the whole under the status of the rest, and a compressed rest.
+        Reply { status: 200, headers: vec![], body: zip[zip.len() - zip.len() / 2..].to_vec() },
+        rest_of(&archives()[1], 206, &zip),
+        rest_of(&archives()[1], 206, &zip[zip.len() - zip.len() / 2..])
+            .with_header("content-encoding", "gzip"),
+    ];
+    for reply in replies {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_range_of(&archives[1]), 0, usize::MAX, Fault::Reply(reply));
+        s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+        ingest(&env, &s3).run().exits(0).counts(&[("archives.processed", 3)]);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn an_archive_of_parts_that_do_not_fit_is_not_judged() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let zip = archives[1].zip();
+    let other = rest_of(&archives[1], 206, &vec![0; zip.len() / 2]);
+    s3.fail(is_range_of(&archives[1]), 0, 1, Fault::Reply(other));
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    let first = run(ingest(&env, &s3), &s3).exits(1).says("its download was interrupted");
+    first.counts(&[("archives.processed", 2), ("archives.pending", 1), ("archives.failed", 0)]);
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 1)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_signal_ends_a_download_that_hangs() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    // The rest of this chunk never comes.
+    let hanging = Reply { status: 200, headers: vec![], body: b"400\r\nPK".to_vec() };
+    let hanging = hanging.with_header("transfer-encoding", "chunked");
+    s3.fail(is_get_of(&archives[1]), 0, usize::MAX, Fault::Reply(hanging));
+    let running = ingest(&env, &s3).start();
+    s3.wait_for(is_get_of(&archives[1]), 1);
+    env.wait_for_processed(&archives[..1]);
+    running.signal("TERM");
+    let run = check(running.wait(), &s3).exits(143);
+    run.check(run.took < SOON, "the run did not wait for the rest");
+}
+
 #[test]
 fn a_signal_ends_a_download_that_trickles() {
     let archives = archives();

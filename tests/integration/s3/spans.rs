@@ -3,7 +3,9 @@
 use super::{BUCKET, archives, ingest, put, run, with};
 use crate::harness::TestEnv;
 use crate::harness::archives::Archive;
-use crate::harness::s3::{FakeS3, is_listing, is_object};
+use crate::harness::http::{Reply, Request};
+use crate::harness::s3::{FakeS3, error, is_listing, is_object};
+use crate::harness::script::Fault;
 
 /// The number of pages of a year with an archive every five minutes. The fake's pages have fewer keys.
 const PAGES: usize = 105;
@@ -105,6 +107,52 @@ fn a_server_that_ignores_start_after_is_asked_for_all_pages() {
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
     assert_eq!(names.len(), 3);
     assert!((100..120).contains(&requests), "{requests}");
+}
+
+#[test]
+fn a_server_that_refuses_start_after_is_asked_for_all_pages() {
+    let (env, s3) = a_year("mega_jetstream_");
+    let starts = |request: &Request| is_listing(request) && request.param("start-after").is_some();
+    s3.fail(starts, 0, usize::MAX, Fault::Reply(error(400, "InvalidArgument")));
+    let arguments = ["--list", "--from", "2025-11-30", "--to", "2025-12-01"];
+    let list = ingest(&env, &s3).args(&arguments).run().exits(0);
+    assert_eq!(list.stdout.matches("\ttake").count(), 3);
+}
+
+/// A bucket whose pages, of this size, are listed in another order: the second half of the keys first.
+fn listed_in_halves(size: usize) -> (TestEnv, FakeS3) {
+    let (env, s3) = with(&[]);
+    s3.pages_of(size);
+    let name = |n: usize| format!("in/mega_jetstream_202512{:02}_000000.db.zip", n + 1);
+    let names: Vec<String> = (0..2 * size).map(name).collect();
+    for name in &names {
+        s3.put(name, "x");
+    }
+    let first =
+        names[size..].iter().map(|name| format!("<Contents><Key>{name}</Key><Size>1</Size></Contents>"));
+    let body = format!(
+        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>after+/=</NextContinuationToken>{}\
+         </ListBucketResult>",
+        first.collect::<String>()
+    );
+    let is_first = |request: &Request| {
+        is_listing(request)
+            && ["continuation-token", "start-after", "delimiter"]
+                .iter()
+                .all(|name| request.param(name).is_none())
+    };
+    let page = Reply { status: 200, headers: vec![], body: body.into_bytes() };
+    s3.fail(is_first, 0, usize::MAX, Fault::Reply(page));
+    (env, s3)
+}
+
+#[test]
+fn a_server_whose_pages_are_in_another_order_is_asked_for_all() {
+    for size in [1, 2, 10] {
+        let (env, s3) = listed_in_halves(size);
+        let (names, _) = taken(&env, &s3, &["--to", "2025-12-02"]);
+        assert_eq!(names, ["mega_jetstream_20251201_000000.db.zip"], "pages of {size}");
+    }
 }
 
 #[test]

@@ -55,7 +55,9 @@ pub(super) fn by_beginning(error: ArchiveError, file: &[u8]) -> ArchiveError {
         "the file is empty".to_owned()
     } else if let Some((_, format)) = OTHER_FORMATS.iter().find(|(magic, _)| beginning.starts_with(magic)) {
         format!("it is {format}: zip the database itself")
-    } else if beginning.starts_with(FIRST_ENTRY) && defect.contains("EOCD") {
+    } else if beginning.starts_with(FIRST_ENTRY)
+        && ["EOCD", "Unexpected end"].iter().any(|of_end| defect.contains(of_end))
+    {
         "its end is missing: if a copy was interrupted, copy it again".to_owned()
     } else if beginning.iter().all(|byte| *byte == 0) {
         "it begins with zeros: if a copy was interrupted, copy it again".to_owned()

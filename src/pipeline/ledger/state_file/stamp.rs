@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 
-use crate::model::Archive;
+use crate::model::{Archive, bare_etag};
 
 /// A hash of an archive's size and of its ETag or modification time, in one number.
 ///
@@ -32,7 +32,7 @@ impl Stamp {
     pub(super) fn recorded(size: Option<u64>, modified_ns: Option<i64>, etag: Option<&str>) -> Option<Self> {
         let size = size?;
         match (etag, modified_ns) {
-            (Some(etag), _) => Some(Self::by(By::Tag, (size, etag))),
+            (Some(etag), _) => Some(Self::by(By::Tag, (size, bare_etag(etag)))),
             (None, Some(time)) => Some(Self::by(By::Time, (size, time.saturating_add(500).div_euclid(1000)))),
             (None, None) => None,
         }
@@ -91,6 +91,7 @@ mod tests {
         let stamp = Stamp::of(&object(7, 9, "e")).unwrap();
         assert!(!stamp.differs(&object(7, 10, "e")));
         assert!(stamp.differs(&object(8, 9, "e")) && stamp.differs(&object(7, 9, "f")));
+        assert!(!stamp.differs(&object(7, 9, "\"e\"")) && !stamp.differs(&object(7, 9, "W/\"e\"")));
     }
 
     #[test]

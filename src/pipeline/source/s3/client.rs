@@ -9,7 +9,7 @@ use ureq::http::Response;
 use ureq::http::header::HeaderName;
 use ureq::{Agent, Body};
 
-use self::answer::{Refusal, judge};
+use self::answer::{Refusal, error_in, judge};
 use self::place::Place;
 use self::request::GetRequest;
 use super::watched::Watched;
@@ -116,6 +116,19 @@ impl Client {
         let done = done
             .map_err(|error| GetError::unavailable(format!("there is no thread for the request: {error}")))?;
         done.unwrap_or_else(|| Err(GetError::stopped()))
+    }
+
+    /// Returns the error if `text` is one in place of the body of a successful reply.
+    pub(super) fn error_in(&self, text: &[u8]) -> Option<GetError> {
+        let mut text = text.get(..ERROR_BYTES as usize).unwrap_or(text).to_vec();
+        self.mask_credentials_in(&mut text);
+        error_in(&self.host(), &text)
+    }
+
+    /// Returns the error if the body of a successful reply is one.
+    pub(super) fn error_in_body(&self, mut response: Response<Body>) -> Option<GetError> {
+        let body = self.unless_stopped(move || Ok(error_body(&mut response))).ok()?;
+        self.error_in(&body)
     }
 
     /// Masks the credentials wherever they appear in a server's text.
@@ -266,15 +279,21 @@ impl Shared {
         if response.status().is_success() {
             return Ok(response);
         }
-        let mut body = Vec::new();
-        let reader = Watched::new(response.body_mut().as_reader(), ERROR_LIMIT, None);
-        if let Err(error) = reader.take(ERROR_BYTES).read_to_end(&mut body) {
-            log::debug!("the reply with an error of S3 ends early: {error}");
-        }
+        let mut body = error_body(&mut response);
         credentials.iter().for_each(|credentials| credentials.cut_out_of(&mut body));
         let refusal = judge(place, response.status().as_u16(), response.headers(), &body);
         Err(hints::of_answer(&self.settings, place, refusal))
     }
+}
+
+/// Reads the body of an error reply, or its beginning.
+fn error_body(response: &mut Response<Body>) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reader = Watched::new(response.body_mut().as_reader(), ERROR_LIMIT, None);
+    if let Err(error) = reader.take(ERROR_BYTES).read_to_end(&mut body) {
+        log::debug!("the reply with an error of S3 ends early: {error}");
+    }
+    body
 }
 
 fn agent(settings: &S3) -> Result<Agent, Failure> {

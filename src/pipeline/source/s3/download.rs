@@ -4,7 +4,9 @@
 //! starts again.
 
 use std::io::{self, Read};
+use std::thread;
 
+use crossbeam_channel::{Receiver, bounded, select};
 use ureq::Body;
 use ureq::http::Response;
 
@@ -26,6 +28,8 @@ pub(super) struct Downloaded {
     pub(super) bytes: Vec<u8>,
     /// Its ETag, if it has been replaced since it was listed.
     pub(super) etag: Option<String>,
+    /// Whether the bytes are of several replies.
+    pub(super) is_in_parts: bool,
 }
 
 /// Why an object could not be downloaded.
@@ -63,13 +67,22 @@ pub(super) fn download(
     let mut is_last = service.was_left(object);
     loop {
         let before = part.most();
+        let resumes = !part.headers().is_empty();
         patience.begin();
         let (why, retry_after) = match attempt(object, &mut part, service) {
-            Ok(()) => return Ok(Downloaded { etag: part.new_etag(object), bytes: part.into_bytes() }),
+            Ok(()) => {
+                let (etag, is_in_parts) = (part.new_etag(object), part.is_in_parts());
+                return Ok(Downloaded { etag, is_in_parts, bytes: part.into_bytes() });
+            }
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {
                 part.forget();
                 ("it has changed in the meantime".to_owned(), None)
+            }
+            // The server may not support ranges or conditions.
+            Err(GetError::Other(why)) if resumes => {
+                part.forget();
+                (why, None)
             }
             Err(GetError::Credentials(why)) if may_be_the_key(&why, &object.key) => {
                 let why = format!(
@@ -120,37 +133,80 @@ fn may_be_the_key(why: &str, key: &str) -> bool {
 }
 
 fn attempt(object: &Object, part: &mut Part, service: &Service<'_>) -> Result<(), GetError> {
-    let mut response = service.client.get(&object.key, &[], &part.headers())?;
+    let response = service.client.get(&object.key, &[], &part.headers())?;
     // Without that, the server cannot resume a download: the next attempt requests the whole object.
     let answer = ObjectHead::of(&response).inspect_err(|_| part.forget())?;
-    part.begin(answer, object)?;
-    read_on(&mut response, part, service)
+    if let Err(error) = part.begin(answer, object) {
+        return Err(service.client.error_in_body(response).unwrap_or(error));
+    }
+    let read = read_on(response, part, service);
+    // S3 may report an error after a successful status. Its text is not a part of the object.
+    match part.as_text(&read).and_then(|text| service.client.error_in(text)) {
+        Some(error) => {
+            part.forget();
+            Err(error)
+        }
+        None => read,
+    }
 }
 
-/// Reads the missing bytes, and keeps those received even if it fails. Checks for a stop before every read, so that a
-/// slow body does not delay the end of a run.
-fn read_on(response: &mut Response<Body>, part: &mut Part, service: &Service<'_>) -> Result<(), GetError> {
-    let mut reader = response.body_mut().as_reader();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while part.missing() > 0 {
-        if service.client.stop.is_requested() {
-            return Err(GetError::stopped());
-        }
-        let wanted = part.missing().min(CHUNK_BYTES);
-        match reader.read(&mut chunk[..wanted]) {
-            Ok(0) => return part.ends(),
-            Ok(count) if part.take(&chunk[..count]) => service.served(),
-            Ok(_) => {}
+/// Reads the missing bytes, and keeps those received even if it fails.
+fn read_on(response: Response<Body>, part: &mut Part, service: &Service<'_>) -> Result<(), GetError> {
+    // One byte more shows that the body is longer than the object.
+    let most = part.missing().saturating_add(usize::from(part.may_be_longer()));
+    let pieces = pieces(response.into_body(), most)
+        .map_err(|error| GetError::unavailable(format!("there is no thread for the download: {error}")))?;
+    while part.missing() > 0 || part.may_be_longer() {
+        let piece = select! {
+            recv(pieces) -> piece => piece.unwrap_or_else(|_| Ok(Vec::new())),
+            recv(service.client.stop.channel()) -> _ => return Err(GetError::stopped()),
+        };
+        match piece {
+            Ok(piece) if piece.is_empty() => break,
+            Ok(piece) => {
+                let (wanted, more) = piece.split_at(piece.len().min(part.missing()));
+                if part.take(wanted) {
+                    service.served();
+                }
+                if !more.is_empty() {
+                    return Err(part.too_long());
+                }
+            }
+            // All listed bytes are there, so an error does not matter.
+            Err(_) if part.missing() == 0 => break,
             Err(error) => return Err(GetError::unavailable(cut_off(part, error))),
         }
     }
-    if part.may_be_longer() {
-        // All listed bytes are there, so the body must end here. An error now does not matter.
-        if let Ok(1..) = reader.read(&mut chunk[..1]) {
-            return Err(part.too_long());
-        }
-    }
     part.ends()
+}
+
+/// Reads up to `most` bytes of a body on a thread of its own, so that a body that hangs does not delay the end of a run.
+/// The last piece is empty if the body ends before that.
+fn pieces(body: Body, most: usize) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
+    let (sender, pieces) = bounded(1);
+    thread::Builder::new().spawn(move || {
+        let mut reader = body.into_reader();
+        let mut left = most;
+        while left > 0 {
+            let mut piece = vec![0; left.min(CHUNK_BYTES)];
+            let read = reader.read(&mut piece).map(|count| {
+                piece.truncate(count);
+                piece
+            });
+            left = read.as_ref().map_or(0, |piece| if piece.is_empty() { 0 } else { left - piece.len() });
+            if left == 0 {
+                // Before the last piece, so that the next request finds the connection free.
+                drop(reader);
+                let _ = sender.send(read);
+                return;
+            }
+            // The receiver is gone once the run is to stop.
+            if sender.send(read).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(pieces)
 }
 
 fn cut_off(part: &Part, error: io::Error) -> String {

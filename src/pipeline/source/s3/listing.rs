@@ -24,6 +24,9 @@ mod pages;
 /// example where many objects have been deleted.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// Minimum number of keys on a first page whose order is trusted. On a shorter one it may be by chance.
+const KEYS_IN_ORDER: usize = 10;
+
 /// Maximum number of keys in the message that there is no archive.
 const EXAMPLES: &str = "5";
 
@@ -50,7 +53,7 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
     // The key behind which the listing continues.
     let mut behind: Option<String> = None;
     let mut length = Length::begin(Instant::now());
-    loop {
+    'pages: loop {
         // Checked here, since a listing of fast pages never waits.
         if stop.is_requested() {
             return Err(stop.as_failure());
@@ -62,6 +65,11 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
                 Ok(page) => break page,
                 Err(GetError::Unavailable { why, retry_after }) => {
                     patience.away_for(&format!("the listing of {bucket}: {why}"), retry_after)?;
+                }
+                Err(GetError::Other(why)) if behind.take().is_some() => {
+                    log::debug!("the server of {bucket} refuses start-after ({why}): all pages are listed");
+                    (lead, pages) = (None, Pages::default());
+                    continue 'pages;
                 }
                 Err(error) => return Err(cannot_list(bucket, error)),
             }
@@ -105,13 +113,13 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
 /// lists for that to `found`.
 fn lead_of_all(client: &Client, page: &Page, found: &mut Found<'_>) -> Option<Lead> {
     let prefix = &client.settings().prefix;
-    let lead = Lead::of(page, prefix)?;
+    let lead = Lead::of(page, prefix).filter(|_| page.keys.len() >= KEYS_IN_ORDER)?;
     if let Some(delimiter) = lead.delimiter(prefix) {
         let others = grouped(client, prefix, delimiter).filter(|others| lead.is_confirmed_by(others))?;
         found.add(others.keys, 0);
     }
     let days = grouped(client, &lead.text, AFTER_DAY)?;
-    lead.with_days(&days)
+    lead.with_days(&days, page)
 }
 
 /// Requests the keys below a prefix, grouped by a delimiter. None after an error: then all pages are listed, with

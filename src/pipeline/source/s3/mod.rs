@@ -33,7 +33,7 @@ use super::{Discovery, Queue};
 use crate::common::exit::{ExitCode, Failure};
 use crate::common::mutex::Mutex;
 use crate::config::s3::{BucketName, S3};
-use crate::model::Archive;
+use crate::model::{Archive, bare_etag};
 use crate::pipeline::admission::Admission;
 use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
@@ -55,7 +55,7 @@ impl Object {
     /// Whether the object has not changed since the archive was found.
     fn is_state_of(&self, archive: &Archive) -> bool {
         let tags = self.etag.as_deref().zip(archive.etag.as_deref());
-        self.bytes == archive.bytes && tags.is_none_or(|(now, found)| now == found)
+        self.bytes == archive.bytes && tags.is_none_or(|(now, found)| bare_etag(now) == bare_etag(found))
     }
 }
 
@@ -153,9 +153,12 @@ impl Bucket {
         let Some(object) = objects.get(&archive.name).filter(|object| object.bytes > 0) else {
             return Ok(());
         };
-        let Err(error) = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]) else {
-            return Ok(());
-        };
+        let mut answer = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]);
+        // The server may not support ranges. The whole object is not read then.
+        if let Err(GetError::Other(_) | GetError::Changed) = answer {
+            answer = self.client.get(&object.key, &[], &[]);
+        }
+        let Err(error) = answer else { return Ok(()) };
         let (code, why) = match error {
             GetError::Refused(why) | GetError::Credentials(why) | GetError::Denied(why) => {
                 (ExitCode::Refused, why)

@@ -3,12 +3,13 @@
 use libdeflater::Decompressor;
 use ureq::Body;
 use ureq::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, RANGE, TRANSFER_ENCODING,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
 };
 use ureq::http::{HeaderMap, HeaderName, Response};
 
 use super::Object;
 use super::client::GetError;
+use crate::model::bare_etag;
 
 /// The facts about an object in the head of a successful reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub(super) struct ObjectHead {
     /// the object may be stored with this header.
     may_be_gzip: bool,
     etag: Option<String>,
+    modified: Option<String>,
 }
 
 impl ObjectHead {
@@ -30,7 +32,7 @@ impl ObjectHead {
     ///
     /// # Errors
     ///
-    /// Fails if it does not say which bytes of the object follow.
+    /// Fails if it does not say which bytes of the object follow, or contradicts itself.
     pub(super) fn of(response: &Response<Body>) -> Result<Self, GetError> {
         let headers = response.headers();
         let partial = response.status().as_u16() == 206;
@@ -40,19 +42,28 @@ impl ObjectHead {
 
     fn parse(partial: bool, headers: &HeaderMap) -> Option<Self> {
         let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-        let etag = text(ETAG).map(str::to_owned);
-        let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        let is_framed = length.is_some() || headers.contains_key(TRANSFER_ENCODING);
+        let etag = text(ETAG).filter(|etag| !bare_etag(etag).is_empty()).map(str::to_owned);
+        let modified = text(LAST_MODIFIED).map(str::to_owned);
+        // A transfer coding makes a length void. Source: RFC 9112, section 6.3.
+        let is_coded = headers.contains_key(TRANSFER_ENCODING);
+        let length: Option<usize> =
+            text(CONTENT_LENGTH).filter(|_| !is_coded).and_then(|length| length.parse().ok());
+        let is_framed = length.is_some() || is_coded;
         let encoding = text(CONTENT_ENCODING).unwrap_or_default().to_ascii_lowercase();
         let may_be_gzip = encoding.split(',').any(|coding| coding.trim().trim_start_matches("x-") == "gzip");
         if !partial {
-            return Some(Self { start: None, length, is_framed, may_be_gzip, etag });
+            return Some(Self { start: None, length, is_framed, may_be_gzip, etag, modified });
         }
         // For example `bytes 100-999/1000`. The total length may be `*`.
-        let (range, length) = text(CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
-        let (start, _) = range.split_once('-')?;
-        let length = if length == "*" { None } else { Some(length.parse().ok()?) };
-        Some(Self { start: Some(start.trim().parse().ok()?), length, is_framed, may_be_gzip, etag })
+        let (range, total) = text(CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        let [start, end]: [usize; 2] = [start.trim().parse().ok()?, end.trim().parse().ok()?];
+        let of_range = end.checked_sub(start)?.checked_add(1)?;
+        if length.is_some_and(|length| length != of_range) {
+            return None;
+        }
+        let length = if total == "*" { None } else { Some(total.parse().ok()?) };
+        Some(Self { start: Some(start), length, is_framed, may_be_gzip, etag, modified })
     }
 }
 
@@ -72,6 +83,12 @@ pub(super) struct Part {
     inflated: Option<usize>,
     /// The ETag of the object that the bytes belong to.
     etag: Option<String>,
+    /// Its modification time.
+    modified: Option<String>,
+    /// Whether the bytes are of a body with `Content-Encoding: gzip`.
+    may_be_gzip: bool,
+    /// Whether the bytes are of several bodies.
+    is_in_parts: bool,
     /// The maximum of bytes received. If a server does not support ranges, or if the object has changed, bytes are
     /// discarded and arrive again. Only bytes beyond the maximum count as progress.
     most: usize,
@@ -97,11 +114,17 @@ impl Part {
     pub(super) fn begin(&mut self, answer: ObjectHead, object: &Object) -> Result<(), GetError> {
         // If there are no bytes yet, a range from 0 is the whole object.
         if let Some(start) = answer.start.filter(|&start| start > 0 || !self.bytes.is_empty()) {
-            // A server may leave the ETag out, since it has honoured the request's condition.
+            // A server may leave the ETag out, since it has honoured the request's condition. If it has not, the
+            // modification time may tell.
+            let is_same = match &answer.etag {
+                Some(_) => bare(&answer.etag) == bare(&self.etag),
+                None => answer.modified.is_none() || answer.modified == self.modified,
+            };
             let fits = start == self.bytes.len()
                 && answer.length.is_none_or(|length| length == self.length)
-                && (answer.etag.is_none() || bare(&answer.etag) == bare(&self.etag));
-            self.is_framed = answer.is_framed;
+                && answer.may_be_gzip == self.may_be_gzip
+                && is_same;
+            (self.is_framed, self.is_in_parts) = (answer.is_framed, true);
             return if fits { Ok(()) } else { Err(GetError::Changed) };
         }
         let listed = object.bytes;
@@ -110,7 +133,7 @@ impl Part {
         if answer.may_be_gzip && answer.length.is_none_or(|length| length as u64 != listed) {
             return self.begin_compressed(answer, object);
         }
-        self.inflated = None;
+        (self.inflated, self.is_in_parts) = (None, false);
         if let Some(length) = answer.length.filter(|&length| length as u64 != listed) {
             if !is_replaced {
                 return Err(GetError::Other(format!("it has {length} bytes, but is listed with {listed}")));
@@ -124,6 +147,7 @@ impl Part {
         self.is_length_known = answer.length.is_some();
         self.length = answer.length.unwrap_or(usize::try_from(listed).unwrap_or(usize::MAX));
         (self.is_framed, self.is_replaced, self.etag) = (answer.is_framed, is_replaced, answer.etag);
+        (self.modified, self.may_be_gzip) = (answer.modified, answer.may_be_gzip);
         reserve(&mut self.bytes, self.length)
     }
 
@@ -187,6 +211,10 @@ impl Part {
                 "it has been replaced, so it is left for the next listing".to_owned(),
             ));
         }
+        // A body that has marked its own end was complete, so it was not a part of this object: nothing continues it.
+        if !self.is_length_known && self.is_framed {
+            self.etag = None;
+        }
         Err(GetError::unavailable(format!("cut off after {} (end of the body)", self.state())))
     }
 
@@ -226,6 +254,16 @@ impl Part {
         format!("{} of {} bytes", self.bytes.len(), self.length)
     }
 
+    /// Returns the bytes if they may be an error text in place of the object, `read` being how their body ended.
+    pub(super) fn as_text(&self, read: &Result<(), GetError>) -> Option<&[u8]> {
+        (read.is_err() || self.is_replaced).then_some(self.bytes.as_slice())
+    }
+
+    /// Whether the bytes are of several bodies.
+    pub(super) fn is_in_parts(&self) -> bool {
+        self.is_in_parts
+    }
+
     /// Returns the maximum of bytes received.
     pub(super) fn most(&self) -> usize {
         self.most
@@ -254,9 +292,8 @@ fn larger(what: &str, listed: u64) -> GetError {
     ))
 }
 
-/// Returns an ETag without quotes and weakness mark, for comparison: servers write the same one in different forms.
 fn bare(etag: &Option<String>) -> Option<&str> {
-    etag.as_deref().map(|etag| etag.trim().trim_start_matches("W/").trim_matches('"'))
+    etag.as_deref().map(bare_etag)
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub(super) fn downloads_at_once(workers: usize) -> usize {
 pub struct Download {
     bytes: Vec<u8>,
     alone: Option<archive::Room>,
+    is_in_parts: bool,
     _room: Room,
 }
 
@@ -48,12 +49,17 @@ impl Download {
     /// Creates a download of these bytes.
     #[cfg(test)]
     pub fn of(bytes: Vec<u8>, alone: Option<archive::Room>) -> Self {
-        Self { bytes, alone, _room: Room::new(0, unbounded().0, Arc::default()) }
+        Self { bytes, alone, is_in_parts: false, _room: Room::new(0, unbounded().0, Arc::default()) }
     }
 
     /// Returns the bytes of the archive's file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Whether the bytes are of several replies. If a server disregards conditions, these may be of different objects.
+    pub fn is_in_parts(&self) -> bool {
+        self.is_in_parts
     }
 
     /// Takes the reservation of all memory, if this archive is read alone. Returns it only once.
@@ -154,7 +160,7 @@ impl ReadAhead<'_> {
                 download(&object, &self.service, retries)
             });
             let content = match downloaded {
-                Some(Ok(Downloaded { bytes, etag })) => {
+                Some(Ok(Downloaded { bytes, etag, is_in_parts })) => {
                     // A mark made from it is of the content that is read.
                     if let Some(etag) = etag {
                         let now = Archive {
@@ -167,6 +173,7 @@ impl ReadAhead<'_> {
                     archive::check_downloaded(&bytes, object.log.as_deref()).map(|()| Download {
                         bytes,
                         alone,
+                        is_in_parts,
                         _room: room,
                     })
                 }

@@ -104,6 +104,16 @@ pub(in super::super) fn judge_late(host: &str, code: &str, message: &str) -> Get
     }
 }
 
+/// Returns the error if `text` is one in place of the body of a successful reply.
+pub(super) fn error_in(host: &str, text: &[u8]) -> Option<GetError> {
+    let text = text.trim_ascii_start();
+    if !text.starts_with(b"<") {
+        return None;
+    }
+    let ErrorBody { code, message, .. } = quick_xml::de::from_str(str::from_utf8(text).ok()?).ok()?;
+    (!code.is_empty()).then(|| judge_late(host, &code, &message))
+}
+
 /// Codes for a busy server: a retry may help.
 const IS_BUSY: [&str; 14] = [
     "SlowDown",

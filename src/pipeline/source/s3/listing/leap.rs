@@ -68,15 +68,19 @@ impl Lead {
     }
 
     /// Takes a page of what follows the lead, grouped by [`AFTER_DAY`]. None if a number other than a day follows it: its
-    /// keys may be of any time.
-    pub(super) fn with_days(mut self, page: &Page) -> Option<Self> {
+    /// keys may be of any time. None, too, if a day is before all archives of the `first` page: the server lists its
+    /// pages in another order.
+    pub(super) fn with_days(mut self, page: &Page, first: &Page) -> Option<Self> {
         let behind = |key| str::strip_prefix(key, self.text.as_str());
         let groups: Vec<&str> = page.groups.iter().map(|group| behind(group)).collect::<Option<_>>()?;
         let are_numbers_days = groups.iter().all(|group| !starts_with_digit(group) || is_day(group));
         // A server that does not group lists every archive.
         let is_grouped = !groups.is_empty() && page.keys.iter().all(|key| !key.key.ends_with(ARCHIVE_SUFFIX));
+        let first = behind(&first.keys.iter().find(|key| key.key.ends_with(ARCHIVE_SUFFIX))?.key)?;
+        let is_earlier = |day: &str| starts_with_digit(day) && day < first && !first.starts_with(day);
+        let is_first = !groups.iter().any(|group| is_earlier(group));
         self.only_times = groups.iter().all(|group| starts_with_digit(group));
-        (is_whole(page) && are_numbers_days && is_grouped).then_some(self)
+        (is_whole(page) && are_numbers_days && is_grouped && is_first).then_some(self)
     }
 
     /// Returns where the listing goes on after this page.
@@ -225,9 +229,12 @@ mod tests {
     fn a_number_behind_the_lead_must_be_a_day() {
         let with_days = |groups: &[&str], keys: &[&str]| {
             let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-            mega(false).with_days(&Page { groups, ..page(keys) }).map(|lead| lead.only_times)
+            let first = page(&["in/a", "in/mega_20251218_000000.db.zip"]);
+            mega(false).with_days(&Page { groups, ..page(keys) }, &first).map(|lead| lead.only_times)
         };
-        assert_eq!(with_days(&["in/mega_20251217_", "in/mega_20251218_"], &["in/mega_1"]), Some(true));
+        assert_eq!(with_days(&["in/mega_20251218_", "in/mega_20251219_"], &["in/mega_1"]), Some(true));
+        // A server that lists later pages first.
+        assert_eq!(with_days(&["in/mega_20251217_", "in/mega_20251218_"], &[]), None);
         assert_eq!(with_days(&["in/mega_20251218_", "in/mega_eu_"], &[]), Some(false));
         for other in
             ["in/mega_2_", "in/mega_1_", "in/mega_20251318_", "in/mega_20251218x_", "in/", "out/20251218_"]
@@ -238,6 +245,7 @@ mod tests {
         assert_eq!(with_days(&[], &["in/mega_20251218_000000.db.zip"]), None);
         let cut =
             Page { next: Some("t".into()), groups: vec!["in/mega_20251218_".into()], ..Page::default() };
-        assert_eq!(mega(false).with_days(&cut), None);
+        let first = page(&["in/mega_20251218_000000.db.zip"]);
+        assert_eq!(mega(false).with_days(&cut, &first), None);
     }
 }

@@ -7,6 +7,7 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, Event};
 
 use super::super::client::{GetError, judge_late, printable};
+use crate::model::bare_etag;
 
 /// One page.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -203,7 +204,8 @@ fn begin(elements: &mut Elements, path: &[Vec<u8>], name: &[u8]) {
 
 /// Handles the end of the last element of `path`, with its text.
 fn end(elements: &mut Elements, path: &[Vec<u8>], text: Vec<u8>) {
-    let names: Vec<&[u8]> = path.iter().skip(1).map(Vec::as_slice).collect();
+    // No element that is used is deeper.
+    let names: Vec<&[u8]> = path.iter().skip(1).take(4).map(Vec::as_slice).collect();
     let words = || String::from_utf8_lossy(&text).trim().to_owned();
     match names[..] {
         [b"IsTruncated"] => {
@@ -218,7 +220,7 @@ fn end(elements: &mut Elements, path: &[Vec<u8>], text: Vec<u8>) {
             let Some(ListedKey { key, rest }) = elements.keys.last_mut() else { return };
             match below {
                 [b"Key"] => *key = Some(text),
-                [b"ETag"] => rest.etag = Some(words()).filter(|etag| !etag.is_empty()),
+                [b"ETag"] => rest.etag = Some(words()).filter(|etag| !bare_etag(etag).is_empty()),
                 [b"Size"] => rest.bytes = words().parse().ok(),
                 [b"LastModified"] => rest.modified = words(),
                 [b"StorageClass"] => rest.storage_class = words(),

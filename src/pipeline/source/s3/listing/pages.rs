@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use std::io::Read;
 use std::time::Duration;
 
+use libdeflater::Decompressor;
 use ureq::http::HeaderName;
 
 use super::found::is_archived_archive;
@@ -138,10 +139,26 @@ pub(super) fn ask(
             .map_err(|error| {
                 GetError::unavailable(format!("{host}: {}", TransportError::from(ureq::Error::from(error))))
             })?;
+        let mut body = inflated(body);
         parse(&host, &body).or_else(|_| {
             // The error message quotes the reply, which may in turn quote the request.
             asking.mask_credentials_in(&mut body);
             parse(&host, &body)
         })
     })
+}
+
+/// Inflates a page that a gateway has compressed although that was not requested.
+fn inflated(body: Vec<u8>) -> Vec<u8> {
+    if !body.starts_with(b"\x1f\x8b") {
+        return body;
+    }
+    let mut page = vec![0; PAGE_BYTES as usize];
+    match Decompressor::new().gzip_decompress(&body, &mut page) {
+        Ok(length) => {
+            page.truncate(length);
+            page
+        }
+        Err(_) => body,
+    }
 }

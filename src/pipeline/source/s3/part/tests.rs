@@ -13,6 +13,7 @@ fn whole(length: usize, etag: &str) -> ObjectHead {
         is_framed: true,
         may_be_gzip: false,
         etag: Some(etag.into()),
+        modified: None,
     }
 }
 
@@ -37,13 +38,30 @@ fn heads_of_replies_are_read() {
     let answer = ObjectHead::parse(true, &of_unknown_length).unwrap();
     assert_eq!((answer.start, answer.length), (Some(5), None));
     assert_eq!(ObjectHead::parse(false, &headers(&[])), Some(ObjectHead::default()));
-    let chunked = headers(&[(TRANSFER_ENCODING, "chunked")]);
-    assert_eq!(
-        ObjectHead::parse(false, &chunked),
-        Some(ObjectHead { is_framed: true, ..ObjectHead::default() })
-    );
-    for range in ["bytes */10", "5-9/10", ""] {
+    for empty in ["", "\"\"", "W/\"\""] {
+        assert_eq!(
+            ObjectHead::parse(false, &headers(&[(ETAG, empty)])),
+            Some(ObjectHead::default()),
+            "{empty}"
+        );
+    }
+    for chunked in
+        [&[(TRANSFER_ENCODING, "chunked")][..], &[(TRANSFER_ENCODING, "chunked"), (CONTENT_LENGTH, "10")]]
+    {
+        let head = ObjectHead { is_framed: true, ..ObjectHead::default() };
+        assert_eq!(ObjectHead::parse(false, &headers(chunked)), Some(head));
+    }
+    for range in ["bytes */10", "5-9/10", "bytes 5-/10", "bytes 9-5/10", ""] {
         assert_eq!(ObjectHead::parse(true, &headers(&[(CONTENT_RANGE, range)])), None, "{range}");
+    }
+}
+
+#[test]
+fn a_reply_whose_length_is_not_that_of_its_range_is_not_used() {
+    for (length, is_used) in [("5", true), ("10", false), ("4", false)] {
+        let pairs = [(CONTENT_LENGTH, length), (CONTENT_RANGE, "bytes 5-9/10")];
+        let headers = pairs.map(|(name, value)| (name, value.parse().unwrap())).into_iter().collect();
+        assert_eq!(ObjectHead::parse(true, &headers).is_some(), is_used, "{length}");
     }
 }
 
@@ -74,6 +92,7 @@ fn a_body_continues_only_at_the_right_offset() {
     for other in [
         ObjectHead { start: Some(4), ..rest.clone() },
         ObjectHead { length: Some(11), ..rest.clone() },
+        ObjectHead { may_be_gzip: true, ..rest.clone() },
         ObjectHead { etag: Some("\"2\"".into()), ..rest },
     ] {
         assert_eq!(half().begin(other, &object(10)), Err(GetError::Changed));
@@ -92,6 +111,30 @@ fn a_server_that_has_honoured_the_condition_need_not_repeat_the_etag() {
     part.begin(ObjectHead { start: Some(5), etag: None, ..whole(10, "") }, &object(10)).unwrap();
     assert_eq!(part.missing(), 5);
     assert_eq!(part.etag.as_deref(), Some("\"1\""));
+}
+
+#[test]
+fn a_rest_without_an_etag_must_not_have_another_modification_time() {
+    let begins = |modified: Option<&str>| {
+        let mut part = Part { modified: Some("Thu".into()), ..half() };
+        let rest =
+            ObjectHead { start: Some(5), etag: None, modified: modified.map(str::to_owned), ..whole(10, "") };
+        part.begin(rest, &object(10))
+    };
+    assert_eq!((begins(None), begins(Some("Thu"))), (Ok(()), Ok(())));
+    assert_eq!(begins(Some("Fri")), Err(GetError::Changed));
+}
+
+#[test]
+fn a_complete_body_that_is_too_short_is_not_continued() {
+    for is_framed in [true, false] {
+        let mut part = Part::default();
+        let head = ObjectHead { length: None, is_framed, ..whole(0, "\"1\"") };
+        part.begin(head, &object(10)).unwrap();
+        part.take(&[0; 4]);
+        assert!(matches!(part.ends(), Err(GetError::Unavailable { .. })));
+        assert_eq!(part.headers().is_empty(), is_framed);
+    }
 }
 
 #[test]

@@ -49,6 +49,21 @@ fn used_elements_are_read_in_any_order() {
 }
 
 #[test]
+fn a_deeply_nested_page_is_read_in_no_time() {
+    let depth = 200_000;
+    let body = format!("{}{}<Contents><Key>a</Key></Contents>", "<a>".repeat(depth), "</a>".repeat(depth));
+    assert_eq!(keys(&listing(&body)), ["a"]);
+}
+
+#[test]
+fn an_empty_etag_is_none() {
+    for empty in ["", "&quot;&quot;", "W/&quot;&quot;"] {
+        let body = listing(&format!("<Contents><Key>a</Key><ETag>{empty}</ETag></Contents>"));
+        assert_eq!(page(&body).unwrap().keys[0].etag, None, "{empty}");
+    }
+}
+
+#[test]
 fn namespaces_and_missing_elements_do_not_matter() {
     let body = "<s3:ListBucketResult xmlns:s3=\"x\"><s3:Contents><s3:Key>a</s3:Key></s3:Contents></s3:ListBucketResult>";
     assert_eq!(keys(body), ["a"]);
