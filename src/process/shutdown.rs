@@ -66,8 +66,10 @@ pub struct Stop {
 }
 
 struct Shared {
-    /// The first reason to stop; later ones are ignored.
+    /// The first reason to stop.
     reason: OnceLock<StopReason>,
+    /// The first failure of the run itself after a signal, such as a full disk.
+    late: OnceLock<Failure>,
     /// When the first signal arrived.
     signalled: OnceLock<Instant>,
     /// The sending end. The first request drops it, which closes the channel.
@@ -86,9 +88,9 @@ impl Stop {
     /// Creates the state of a run that is not to stop.
     pub fn new() -> Self {
         let (sender, closed) = bounded(0);
-        let (reason, signalled, open) = (OnceLock::new(), OnceLock::new(), Mutex::new(Some(sender)));
-        let pulse = Pulse::default();
-        Self { shared: Arc::new(Shared { reason, signalled, open, closed, pulse }) }
+        let (reason, late, signalled) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let (open, pulse) = (Mutex::new(Some(sender)), Pulse::default());
+        Self { shared: Arc::new(Shared { reason, late, signalled, open, closed, pulse }) }
     }
 
     /// Asks the run to stop. Returns whether this is the first request; only the first reason counts.
@@ -100,9 +102,13 @@ impl Stop {
         is_first
     }
 
-    /// Stops the run with a failure.
-    pub fn fail(&self, failure: Failure) {
-        self.request(StopReason::Fatal(failure));
+    /// Stops the run with a failure. Returns whether it is the one that the end of the run reports: the first one. A
+    /// stopped run that cannot save what it has done, or restore what it has changed, has failed all the same.
+    pub fn fail(&self, failure: Failure) -> bool {
+        if self.request(StopReason::Fatal(failure.clone())) {
+            return true;
+        }
+        self.is_interrupted() && failure.code == ExitCode::Failed && self.shared.late.set(failure).is_ok()
     }
 
     /// Stops the run after an error in writing its output. A closed pipe is not a failure.
@@ -152,9 +158,14 @@ impl Stop {
         self.shared.reason.get().is_some()
     }
 
+    /// Whether a signal, or the reader of the output, was the first reason to stop.
+    pub fn is_interrupted(&self) -> bool {
+        self.shared.reason.get().is_some_and(|reason| !matches!(reason, StopReason::Fatal(_)))
+    }
+
     /// Returns why the run is to stop, if it is.
     pub fn reason(&self) -> Option<StopReason> {
-        self.shared.reason.get().cloned()
+        self.shared.late.get().cloned().map(StopReason::Fatal).or_else(|| self.shared.reason.get().cloned())
     }
 
     /// Returns the reason to stop as a failure, for functions that fail because of it.

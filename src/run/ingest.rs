@@ -104,7 +104,7 @@ impl Run<'_> {
     /// logged if the run has failed for another reason.
     fn end_load(&self, load_settings: LoadSettings) {
         if let Err(failure) = load_settings.end()
-            && !self.stop.request(StopReason::Fatal(failure.clone()))
+            && !self.stop.fail(failure.clone())
         {
             log::error!("{failure}");
         }

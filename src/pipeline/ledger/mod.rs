@@ -161,26 +161,29 @@ impl<'r> Ledger<'r> {
     }
 
     fn guarded(&mut self, mut event: Option<Event>) {
-        let stop = self.stop;
+        let mut written = Some(());
         if let Some(outcomes) = event.as_mut().map(|event| &mut event.outcomes) {
+            written = self.watched(|ledger| ledger.write_rejected(outcomes));
             self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
         }
-        let handled = stop.guard("the ledger", || {
-            let _watch = stop.pulse().watch(Stage::Ledger);
-            self.handle(event);
-        });
-        if handled.is_none() {
-            self.failed.get_or_insert_with(|| stop.as_failure());
+        if written.and_then(|()| self.watched(|ledger| ledger.handle(event))).is_none() {
+            self.failed.get_or_insert_with(|| self.stop.as_failure());
         }
+    }
+
+    fn watched(&mut self, work: impl FnOnce(&mut Self)) -> Option<()> {
+        let stop = self.stop;
+        stop.guard("the ledger", || {
+            let _watch = stop.pulse().watch(Stage::Ledger);
+            work(self);
+        })
     }
 
     /// Handles an event. None means that no event is waiting, so finished archives are marked now.
     fn handle(&mut self, event: Option<Event>) {
         let is_idle = event.is_none();
         if let Some(event) = event {
-            let finished = self.tracker.apply(&event);
-            self.write_rejected(&event.outcomes);
-            if let Some(finished) = finished {
+            if let Some(finished) = self.tracker.apply(&event) {
                 self.unmarked.push(finished);
                 self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
             }
@@ -192,12 +195,14 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    fn write_rejected(&mut self, outcomes: &Outcomes) {
+    /// Writes the rejected rows to the dead-letter file. Those that cannot be written have no outcome.
+    fn write_rejected(&mut self, outcomes: &mut Outcomes) {
         let Some(file) = &mut self.dead_letters else { return };
         let appended =
             file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
         if let Err(error) = appended {
             let failure = cannot_write("the dead-letter file", file.path(), &error);
+            refusals::unconfirm(outcomes);
             self.fail(failure);
         }
     }
