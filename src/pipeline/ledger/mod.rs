@@ -182,11 +182,9 @@ impl<'r> Ledger<'r> {
     /// Handles an event. None means that no event is waiting, so finished archives are marked now.
     fn handle(&mut self, event: Option<Event>) {
         let is_idle = event.is_none();
-        if let Some(event) = event {
-            if let Some(finished) = self.tracker.apply(&event) {
-                self.unmarked.push(finished);
-                self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
-            }
+        if let Some(finished) = event.and_then(|event| self.tracker.apply(&event)) {
+            self.unmarked.push(finished);
+            self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
         }
         if is_idle || self.mark_at.is_some_and(|time| Instant::now() >= time) {
             self.mark_at = None;
