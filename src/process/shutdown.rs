@@ -25,8 +25,8 @@ use crate::process::pulse::Pulse;
 /// process group.
 const ONE_REQUEST: Duration = Duration::from_millis(50);
 
-/// Time after a signal after which a file that is still being read is named: its file server may be away.
-const LONG_READ: Duration = Duration::from_secs(2);
+/// Time after a signal after which a file that is still being read or written is named: its file server may be away.
+const LONG_USE: Duration = Duration::from_secs(2);
 
 /// Why a run stops before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,11 +260,12 @@ impl Stop {
             let _ = stop.channel().recv();
             if stop.reason().is_some_and(|reason| reason.is_signal()) {
                 log::warn!("stopping: requests in flight are finished first; a second signal exits at once");
-                thread::sleep(LONG_READ);
-                if let Some((count, path)) = stop.pulse().being_read() {
+                thread::sleep(LONG_USE);
+                if let Some((count, path)) = stop.pulse().in_use() {
+                    let files = if count == 1 { "1 file" } else { &format!("{count} files") };
                     log::warn!(
-                        "still waiting for the disk or file server of {path:?} ({count} being read); a second signal \
-                         exits at once"
+                        "still waiting for the disk or file server of {path:?} ({files} in use); a second signal exits \
+                         at once"
                     );
                 }
             }

@@ -196,10 +196,12 @@ impl<'r> Ledger<'r> {
     /// Writes the rejected rows to the dead-letter file. Those that cannot be written have no outcome.
     fn write_rejected(&mut self, outcomes: &mut Outcomes) {
         let Some(file) = &mut self.dead_letters else { return };
-        let appended =
-            file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
+        let path = file.path().to_owned();
+        let appended = self.stop.pulse().while_using(&path, || {
+            file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines))
+        });
         if let Err(error) = appended {
-            let failure = cannot_write("the dead-letter file", file.path(), &error);
+            let failure = cannot_write("the dead-letter file", &path, &error);
             refusals::unconfirm(outcomes);
             self.fail(failure);
         }
@@ -219,7 +221,8 @@ impl<'r> Ledger<'r> {
         let durable = self.make_durable(&mut finished);
         // Locked until all are marked, so that every look sees each archive either under way or done.
         let mut open = self.books.map(Books::open);
-        let marked = durable.and_then(|()| open.as_mut().map_or(Ok(()), |open| save(open, &finished)));
+        let marked =
+            durable.and_then(|()| open.as_mut().map_or(Ok(()), |open| save(open, &finished, self.stop)));
         if let Err(failure) = &marked {
             self.fail(failure.clone());
         }
@@ -276,7 +279,9 @@ impl<'r> Ledger<'r> {
             return Err(failure.clone());
         }
         if let Some(file) = &mut self.dead_letters {
-            file.sync().map_err(|error| cannot_write("the dead-letter file", file.path(), &error))?;
+            let path = file.path().to_owned();
+            let synced = self.stop.pulse().while_using(&path, || file.sync());
+            synced.map_err(|error| cannot_write("the dead-letter file", &path, &error))?;
         }
         let present = self.sink.make_durable()?;
         for archive in finished.iter_mut().filter(|archive| !archive.counts_for(present)) {
@@ -290,7 +295,7 @@ impl<'r> Ledger<'r> {
 }
 
 /// Marks archives in the state file and saves it.
-fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
+fn save(open: &mut Open, finished: &[Finished], stop: &Stop) -> Result<(), Failure> {
     let state = &mut open.state;
     let mut is_new = false;
     for archive in finished {
@@ -304,7 +309,8 @@ fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
     if !is_new {
         return Ok(());
     }
-    state.save().map_err(|error| state_not_written(state.path(), &error))
+    let path = state.path().to_owned();
+    stop.pulse().while_using(&path, || state.save()).map_err(|error| state_not_written(&path, &error))
 }
 
 /// Returns the failure of a run whose archives cannot be marked, however often they are repeated.
