@@ -13,6 +13,8 @@ set -eu
 shard=$1 folder=$2
 shift 2
 count=${shard#*/}
+# Without this, 0 or an empty variable would be a success that loads nothing.
+[ "$count" -gt 0 ] 2>/dev/null || { echo "shards.sh: N is \"$count\": it takes a whole number from 1" >&2; exit 2; }
 mkdir -p "$folder"
 
 # Becomes the process of one shard.

@@ -93,10 +93,14 @@ impl Logging {
 
 impl Server {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        let pipeline = settings.value(entries::pipeline());
+        if pipeline.as_ref().is_some_and(String::is_empty) {
+            return Err(Failure::usage("--pipeline is empty: name a pipeline, or remove it"));
+        }
         Ok(Self {
             elasticsearch: Elasticsearch::read(settings)?,
             names: read_names(settings)?,
-            pipeline: settings.value(entries::pipeline()).map(|name| &*name.leak()),
+            pipeline: pipeline.map(|name| &*name.leak()),
             create_indices: settings.is_on(entries::create_indices())?,
             retry_budget: budget_of(Mode::Once, settings)?,
             // A `once` run reports a wrong address at once to the user who has just started it. A spool run may be

@@ -50,6 +50,11 @@ impl MetricsFile {
         Self { path, exposition, warned: Mutex::new(None) }
     }
 
+    /// Returns the file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Replaces the file by the current figures, with the exit code at the end of the run.
     pub fn write(&self, figures: impl FnOnce() -> Figures, code: Option<ExitCode>) {
         let mut warned = self.warned.lock();

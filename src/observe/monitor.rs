@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::common::exit::ExitCode;
 use crate::config::{LogFormat, Mode, Reports};
@@ -28,13 +28,16 @@ pub struct Monitor<'r> {
     progress: &'r Progress,
     stop: &'r Stop,
     metrics: Option<MetricsFile>,
+    /// A message asks for the metrics file to be written.
+    wake: (Sender<()>, Receiver<()>),
     tick: Duration,
 }
 
 impl<'r> Monitor<'r> {
     /// Creates a monitor of `progress`. A panic of its thread stops the run.
     pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress, stop: &'r Stop) -> Self {
-        Self { reports, format, progress, stop, metrics: MetricsFile::of(reports), tick: TICK }
+        let (metrics, wake) = (MetricsFile::of(reports), bounded(1));
+        Self { reports, format, progress, stop, metrics, wake, tick: TICK }
     }
 
     /// Does the run's work and reports progress until it returns, also while a stopped run finishes its requests. Starts
@@ -52,7 +55,7 @@ impl<'r> Monitor<'r> {
     }
 
     fn watch(&self, ended: &Receiver<()>) {
-        self.publish();
+        self.write(None);
         let mut bar = Bar::new(self.format, self.reports.shows_documents);
         let ticks_per_line = match self.reports.mode {
             Mode::Spool => Some(TICKS_PER_SPOOL_LINE),
@@ -66,8 +69,10 @@ impl<'r> Monitor<'r> {
         loop {
             let until_tick = clock.next.saturating_duration_since(Instant::now());
             let wait = if bar.is_some() { until_tick.min(FRAME) } else { until_tick };
-            if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
-                return;
+            select! {
+                recv(ended) -> _ => return,
+                recv(self.wake.1) -> _ => self.write(None),
+                default(wait) => {}
             }
             if let Some(bar) = &mut bar {
                 bar.show(&self.progress.figures());
@@ -81,13 +86,14 @@ impl<'r> Monitor<'r> {
                 log::info!("{}", figures.line(&before));
                 (ticks, before) = (0, figures);
             }
-            self.publish();
+            self.write(None);
         }
     }
 
-    /// Writes the metrics file, if there is one.
+    /// Has the metrics file written, if there is one. Does not wait for it, since its disk may hang.
     pub fn publish(&self) {
-        self.write(None);
+        // If there is no room, it is written soon anyway.
+        let _ = self.wake.0.try_send(());
     }
 
     /// Writes the metrics file for the last time, with the exit code.
@@ -97,8 +103,10 @@ impl<'r> Monitor<'r> {
 
     fn write(&self, code: Option<ExitCode>) {
         if let Some(metrics) = &self.metrics {
-            let stuck = self.stop.pulse().all_stuck(Instant::now());
-            metrics.write(|| Figures { stuck, ..self.progress.figures() }, code);
+            let pulse = self.stop.pulse();
+            let stuck = pulse.all_stuck(Instant::now());
+            let figures = || Figures { stuck, ..self.progress.figures() };
+            pulse.while_using(metrics.path(), || metrics.write(figures, code));
         }
     }
 }
@@ -156,7 +164,8 @@ mod tests {
         let tick = Duration::from_millis(1);
         let stop = Stop::new();
         let (reports, format) = (&task.reports, LogFormat::Text);
-        let monitor = Monitor { reports, format, progress: &progress, stop: &stop, metrics, tick };
+        let wake = bounded(1);
+        let monitor = Monitor { reports, format, progress: &progress, stop: &stop, metrics, wake, tick };
         let has = |text: &str| std::fs::read_to_string(&path).is_ok_and(|file| file.contains(text));
         let deadline = Instant::now() + Duration::from_secs(30);
         let seen = monitor.during(|| {

@@ -56,7 +56,7 @@ pub struct Summary {
 
 impl Summary {
     /// Builds the summary from a run's figures.
-    pub fn new(reports: &Reports, stopped: Option<&StopReason>, code: ExitCode, figures: Figures) -> Self {
+    pub fn new(reports: &Reports, interrupted: bool, code: ExitCode, figures: Figures) -> Self {
         let Figures { archives, totals, requests, elapsed, .. } = figures;
         Self {
             schema_version: SCHEMA_VERSION,
@@ -64,7 +64,7 @@ impl Summary {
             mode: reports.mode.name(),
             source: reports.source.name(),
             dry_run: reports.job == Job::DryRun,
-            interrupted: stopped.is_some_and(|reason| !matches!(reason, StopReason::Fatal(_))),
+            interrupted,
             exit_code: code,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             archives,

@@ -46,8 +46,8 @@ impl Stage {
 pub struct Pulse {
     longest: Duration,
     threads: Mutex<HashMap<ThreadId, Watched>>,
-    /// The files being read.
-    reads: Mutex<HashMap<ThreadId, PathBuf>>,
+    /// The files being read or written.
+    used: Mutex<HashMap<ThreadId, PathBuf>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ struct Watched {
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { longest: longest_silence(), threads: Mutex::default(), reads: Mutex::default() }
+        Self { longest: longest_silence(), threads: Mutex::default(), used: Mutex::default() }
     }
 }
 
@@ -112,19 +112,20 @@ impl Pulse {
         Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stuck(stage, now)?))).collect()
     }
 
-    /// Records that this thread reads a file, while it does. The read cannot be cancelled if its file server is away.
-    pub fn while_reading<T>(&self, path: &Path, read: impl FnOnce() -> T) -> T {
+    /// Records that this thread reads or writes a file, while it does. That cannot be cancelled if the file server is
+    /// away.
+    pub fn while_using<T>(&self, path: &Path, work: impl FnOnce() -> T) -> T {
         let id = thread::current().id();
-        self.reads.lock().insert(id, path.to_owned());
-        let done = read();
-        self.reads.lock().remove(&id);
+        self.used.lock().insert(id, path.to_owned());
+        let done = work();
+        self.used.lock().remove(&id);
         done
     }
 
-    /// Returns the number of files being read, and one of them.
-    pub fn being_read(&self) -> Option<(usize, PathBuf)> {
-        let reads = self.reads.lock();
-        Some((reads.len(), reads.values().min()?.clone()))
+    /// Returns the number of files being read or written, and one of them.
+    pub fn in_use(&self) -> Option<(usize, PathBuf)> {
+        let used = self.used.lock();
+        Some((used.len(), used.values().min()?.clone()))
     }
 }
 

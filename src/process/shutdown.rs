@@ -25,8 +25,8 @@ use crate::process::pulse::Pulse;
 /// process group.
 const ONE_REQUEST: Duration = Duration::from_millis(50);
 
-/// Time after a signal after which a file that is still being read is named: its file server may be away.
-const LONG_READ: Duration = Duration::from_secs(2);
+/// Time after a signal after which a file that is still being read or written is named: its file server may be away.
+const LONG_USE: Duration = Duration::from_secs(2);
 
 /// Why a run stops before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +66,10 @@ pub struct Stop {
 }
 
 struct Shared {
-    /// The first reason to stop; later ones are ignored.
+    /// The first reason to stop.
     reason: OnceLock<StopReason>,
+    /// The first failure of the run itself after a signal, such as a full disk.
+    late: OnceLock<Failure>,
     /// When the first signal arrived.
     signalled: OnceLock<Instant>,
     /// The sending end. The first request drops it, which closes the channel.
@@ -86,9 +88,9 @@ impl Stop {
     /// Creates the state of a run that is not to stop.
     pub fn new() -> Self {
         let (sender, closed) = bounded(0);
-        let (reason, signalled, open) = (OnceLock::new(), OnceLock::new(), Mutex::new(Some(sender)));
-        let pulse = Pulse::default();
-        Self { shared: Arc::new(Shared { reason, signalled, open, closed, pulse }) }
+        let (reason, late, signalled) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let (open, pulse) = (Mutex::new(Some(sender)), Pulse::default());
+        Self { shared: Arc::new(Shared { reason, late, signalled, open, closed, pulse }) }
     }
 
     /// Asks the run to stop. Returns whether this is the first request; only the first reason counts.
@@ -100,9 +102,13 @@ impl Stop {
         is_first
     }
 
-    /// Stops the run with a failure.
-    pub fn fail(&self, failure: Failure) {
-        self.request(StopReason::Fatal(failure));
+    /// Stops the run with a failure. Returns whether it is the one that the end of the run reports: the first one. A
+    /// stopped run that cannot save what it has done, or restore what it has changed, has failed all the same.
+    pub fn fail(&self, failure: Failure) -> bool {
+        if self.request(StopReason::Fatal(failure.clone())) {
+            return true;
+        }
+        self.is_interrupted() && failure.code == ExitCode::Failed && self.shared.late.set(failure).is_ok()
     }
 
     /// Stops the run after an error in writing its output. A closed pipe is not a failure.
@@ -152,9 +158,14 @@ impl Stop {
         self.shared.reason.get().is_some()
     }
 
+    /// Whether a signal, or the reader of the output, was the first reason to stop.
+    pub fn is_interrupted(&self) -> bool {
+        self.shared.reason.get().is_some_and(|reason| !matches!(reason, StopReason::Fatal(_)))
+    }
+
     /// Returns why the run is to stop, if it is.
     pub fn reason(&self) -> Option<StopReason> {
-        self.shared.reason.get().cloned()
+        self.shared.late.get().cloned().map(StopReason::Fatal).or_else(|| self.shared.reason.get().cloned())
     }
 
     /// Returns the reason to stop as a failure, for functions that fail because of it.
@@ -249,11 +260,12 @@ impl Stop {
             let _ = stop.channel().recv();
             if stop.reason().is_some_and(|reason| reason.is_signal()) {
                 log::warn!("stopping: requests in flight are finished first; a second signal exits at once");
-                thread::sleep(LONG_READ);
-                if let Some((count, path)) = stop.pulse().being_read() {
+                thread::sleep(LONG_USE);
+                if let Some((count, path)) = stop.pulse().in_use() {
+                    let files = if count == 1 { "1 file" } else { &format!("{count} files") };
                     log::warn!(
-                        "still waiting for the disk or file server of {path:?} ({count} being read); a second signal \
-                         exits at once"
+                        "still waiting for the disk or file server of {path:?} ({files} in use); a second signal exits \
+                         at once"
                     );
                 }
             }

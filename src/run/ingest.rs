@@ -41,7 +41,8 @@ impl Run<'_> {
         let Load { archives, intake, server: settings, .. } = task;
         let _lock = StateFile::lock(&archives.state_file)?;
         let state = StateFile::load(&archives.state_file)?;
-        files::try_to_replace(state.path()).map_err(|error| state_not_written(state.path(), &error))?;
+        let replaced = self.stop.pulse().while_using(state.path(), || files::try_to_replace(state.path()));
+        replaced.map_err(|error| state_not_written(state.path(), &error))?;
         let store = Store::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
         let mut looks = Looks::new(&store);
         // A spool run never gives up.
@@ -95,8 +96,9 @@ impl Run<'_> {
         if matches!(self.stop.reason(), Some(StopReason::Fatal(_))) {
             return;
         }
-        if let Err(error) = state.finish() {
-            self.stop.fail(state_not_written(state.path(), &error));
+        let path = state.path().to_owned();
+        if let Err(error) = self.stop.pulse().while_using(&path, || state.finish()) {
+            self.stop.fail(state_not_written(&path, &error));
         }
     }
 
@@ -104,7 +106,7 @@ impl Run<'_> {
     /// logged if the run has failed for another reason.
     fn end_load(&self, load_settings: LoadSettings) {
         if let Err(failure) = load_settings.end()
-            && !self.stop.request(StopReason::Fatal(failure.clone()))
+            && !self.stop.fail(failure.clone())
         {
             log::error!("{failure}");
         }

@@ -97,7 +97,7 @@ fn report(
     let figures = progress.figures();
     let rows = &figures.totals.rows;
     let mut code = exit_code(reports.mode, stopped.as_ref(), cut_short, figures.archives, rows);
-    let mut summary = Summary::new(reports, stopped.as_ref(), code, figures);
+    let mut summary = Summary::new(reports, stop.is_interrupted(), code, figures);
     let shows_table = logging.format == LogFormat::Text && log::log_enabled!(log::Level::Info);
     // If nothing was done, people see only the error. If the output has no reader any more, they see nothing.
     if !(shows_table && (summary.is_empty() || stop.is_unread())) {

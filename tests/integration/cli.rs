@@ -48,6 +48,7 @@ fn wrong_flags_are_refused() {
         (&["--metrics-file="], "--metrics-file"),
         (&["--replay="], "--replay"),
         (&["--ca-cert="], "--ca-cert"),
+        (&["--pipeline="], "--pipeline"),
         (&["no/such/folder"], "no/such/folder"),
         (&["--ca-cert", "no-such.pem"], "no-such.pem"),
     ] {

@@ -167,3 +167,14 @@ fn the_job_definition_is_json() {
     let definition: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(definition["containerProperties"]["image"].is_string());
 }
+
+#[test]
+fn shards_of_no_number_are_refused_and_are_no_success() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/shards.sh");
+    let env = TestEnv::with_archives(&[]);
+    for count in ["0", "00", "", "x", "-1", "0/0", "1/"] {
+        let call = format!("sh {} '{count}' state archives", script.display());
+        let run = env.ingest().in_shell(&call).run().exits(2).says("N is");
+        run.check(!env.path("state").exists(), "nothing is made");
+    }
+}

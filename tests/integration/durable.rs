@@ -51,6 +51,10 @@ fn the_next_run_completes_dead_letters_cut_by_a_full_disk() {
     let run = env.ingest().largest_file(40).run().exits(1);
     let run = run.says(&format!("the dead-letter file {DEAD_LETTERS} cannot be written"));
     run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
+    run.check(
+        !run.stderr.contains("row rejected") && !run.stderr.contains("rows rejected"),
+        "it names no lost letter",
+    );
     assert_eq!(env.read(STATE_FILE), None);
     let cut = env.read(DEAD_LETTERS).unwrap();
     assert!(!cut.ends_with('\n'), "the disk was full within a line");

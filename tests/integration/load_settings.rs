@@ -1,6 +1,7 @@
 //! `--bulk-load-settings`: the old settings are restored, however the load ends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -192,6 +193,19 @@ fn a_failed_restore_says_what_to_do_by_hand() {
     env.fake.release();
     env.run(&[]).exits(0);
     assert_eq!(settings(&env, "posts"), map(&[("index.number_of_replicas", "2")]));
+}
+
+#[test]
+fn a_failed_restore_after_a_signal_is_no_success() {
+    let env = env_with(&[]);
+    env.fake.fail_bulks(1, Fault::Delay(Duration::from_secs(1)));
+    env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));
+    let running = env.ingest().args(&["--bulk-load-settings"]).start();
+    env.fake.wait_for_bulks(1);
+    running.signal("TERM");
+    let run = running.wait().exits(1).says("could not be restored");
+    run.counts(&[("archives.processed", 1)]);
+    assert!(env.read(RECORD).is_some());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::disks::{shim, with_shim};
 use crate::harness::archives::{Archive, delete};
 use crate::harness::{Run, TestEnv, posts};
 
@@ -127,6 +128,20 @@ fn an_unwritable_metrics_file_is_only_a_warning() {
     let run = env.ingest().args(&["--metrics-file", &long]).run().exits(0).says("METRICS_FILE");
     let warnings = run.stderr.lines().filter(|line| line.contains("METRICS_FILE")).count();
     run.check(warnings == 1, "there is one warning");
+}
+
+#[test]
+fn a_metrics_file_that_hangs_does_not_hold_up_a_spool_run() {
+    let env = TestEnv::with_archives(&[archive()]);
+    let Some(shim) = shim(&env) else { return };
+    let spool = with_shim(&env, &shim).var("HANG", FILE).var("SPOOL_INTERVAL_SEC", "1");
+    let mut running = spool.args(&["--mode", "spool", "--metrics-file", FILE]).start();
+    env.wait_for_processed(&[archive()]);
+    let later = [Archive::new("20251219_000000").with_all(posts("q", 2))];
+    env.add(&later);
+    env.wait_for_processed(&later);
+    running.signal_until_it_ends("TERM");
+    running.wait().exits(0);
 }
 
 #[test]

@@ -142,6 +142,14 @@ fn a_file_without_dead_letters_is_refused_and_not_copied() {
 }
 
 #[test]
+fn an_empty_file_has_nothing_to_send_and_is_not_taken_for_an_archive() {
+    let env = TestEnv::with_archives(&[]);
+    env.write("empty", "");
+    let run = env.run(&["--replay", "empty"]).exits(0).says("\"empty\": no rows");
+    run.check(!run.stderr.contains("-wal"), "the advice is not that on an archive");
+}
+
+#[test]
 fn an_interrupted_replay_is_repeated() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 40))];
     let env = TestEnv::with_archives(&archives);

@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::disks::{shim, syncs, with_shim};
-use crate::harness::archives::Archive;
+use crate::harness::archives::{Archive, unreadable};
 use crate::harness::http::Request;
 use crate::harness::model::{assert_holds, assert_processed_are_held};
 use crate::harness::script::Fault;
-use crate::harness::{Run, Running, TestEnv, posts};
+use crate::harness::{Run, Running, STATE_FILE, TestEnv, posts, wait_until};
 
 const SOON: Duration = Duration::from_secs(8);
 
@@ -252,6 +252,32 @@ fn a_signal_names_the_file_whose_reading_hangs_and_a_second_one_ends_the_run() {
     }
     running.signal("INT");
     running.wait().exits(130);
+}
+
+#[test]
+fn a_signal_names_the_file_whose_writing_hangs_and_a_second_one_ends_the_run() {
+    let hanging = [
+        (".try", STATE_FILE),
+        (".dead_letters", ".dead_letters.ndjson"),
+        (".json.tmp", STATE_FILE),
+        (".prom", "figures.prom"),
+    ];
+    for (hang, named) in hanging {
+        let odd = Archive::new("20251218_000000").with(unreadable("odd", Some("{")));
+        let env = TestEnv::with_archives(&[odd]);
+        let Some(shim) = shim(&env) else { return };
+        let mut running =
+            with_shim(&env, &shim).var("HANG", hang).args(&["--metrics-file", "figures.prom"]).start();
+        wait_until("a write hangs", || syncs(&env).iter().any(|line| line.starts_with("hang ")));
+        running.signal("INT");
+        let waiting = format!("{named}\" (1 file in use)");
+        wait_until(&waiting, || {
+            running.has_logged("still waiting for the disk") && running.has_logged(&waiting)
+        });
+        assert!(running.is_running());
+        running.signal("INT");
+        running.wait().exits(130);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::archives::{Archive, delete};
 use crate::harness::model::{assert_holds, assert_processed_are_held};
 use crate::harness::script::Fault;
-use crate::harness::{STATE_FILE, TestEnv, posts, string};
+use crate::harness::{STATE_FILE, TestEnv, posts, string, wait_until};
 
 fn archive(n: usize) -> Archive {
     Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("a{n}-"), 5))
@@ -143,6 +143,24 @@ fn a_state_file_that_is_edited_during_a_run_ends_it_and_is_left_as_it_is() {
     let run = running.wait().exits(1).says("has changed it during the run").says("while no run uses it");
     run.check(!run.stderr.contains("free the disk"), "it does not blame the disk");
     assert_eq!(env.read(STATE_FILE).as_deref(), Some("[]"));
+}
+
+#[test]
+fn a_state_file_that_cannot_be_written_after_a_signal_fails_the_run() {
+    for mode in ["once", "spool"] {
+        let env = TestEnv::with_archives(&[archive(0)]);
+        env.write(STATE_FILE, "[]");
+        env.fake.fail_bulks(1, Fault::Hang);
+        let running = env.ingest().args(&["--mode", mode]).start();
+        env.fake.wait_for_bulks(1);
+        env.write(STATE_FILE, "[ ]");
+        running.signal("TERM");
+        wait_until("the signal is noticed", || running.has_logged("stopping"));
+        env.fake.release();
+        let run = running.wait().exits(1).says("ERROR] the state file").says("has changed it during the run");
+        assert_eq!(run.summary()["interrupted"], true);
+        run.counts(&[("archives.pending", 1)]);
+    }
 }
 
 #[test]

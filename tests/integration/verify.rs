@@ -400,6 +400,12 @@ fn a_refused_repair_is_a_dead_letter_and_stays_a_difference() {
     let run = verify(&env, &["--repair"]);
     assert_eq!(run.summary()["rows"]["rejected"], 2, "the refused row and the unreadable row");
     assert_eq!(env.dead_letters().len(), 2);
+    let output = env.read("differences").unwrap_or_default();
+    let refused: Vec<&str> = output.lines().filter(|line| line.contains(&uri("p7"))).collect();
+    run.check(
+        refused.len() == 1 && refused[0].contains("\"repaired\":false"),
+        "the output has the refused row",
+    );
     verify(&env, &[]);
     assert_eq!(differences(&env), set(&["different p7 content"]));
 }

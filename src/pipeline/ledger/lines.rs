@@ -7,7 +7,7 @@ use log::Level;
 
 use super::tracker::Fate;
 use crate::common::mutex::Mutex;
-use crate::model::{Archive, Tally};
+use crate::model::{Archive, Tally, has_archive_suffix};
 use crate::observe::logging::{self, ARCHIVES};
 
 /// What has been logged about archives that stay pending, so that a spool run logs it once and not at every look.
@@ -30,7 +30,7 @@ impl Lines {
 
 /// Logs one line about an archive. `--quiet` leaves out those of level `info`.
 pub(super) fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
-    let (level, what) = line_of(tally, fate);
+    let (level, what) = line_of(name, tally, fate);
     let before = format!("{name:?}{what}");
     let room = logging::columns().saturating_sub(before.chars().count());
     let counts = tally.counts();
@@ -41,11 +41,15 @@ pub(super) fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
 }
 
 /// Returns the log level, and the text up to the counts.
-fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
+fn line_of(name: &str, tally: &Tally, fate: &Fate) -> (Level, String) {
     let rows = if tally.counts().is_empty() { "" } else { "; " };
     match fate {
         Fate::Processed if tally.rejected > 0 => (Level::Warn, ": ".to_owned()),
-        // A database in WAL mode that is copied while it is written to has its rows in another file.
+        // A replayed file is no database. One in WAL mode that is copied while it is written to has its rows in another
+        // file.
+        Fate::Processed if rows.is_empty() && !has_archive_suffix(name.as_ref()) => {
+            (Level::Warn, ": no rows".to_owned())
+        }
         Fate::Processed if rows.is_empty() => {
             (Level::Warn, ": no rows; was its database copied without its -wal file?".to_owned())
         }
@@ -101,17 +105,19 @@ mod tests {
     #[test]
     fn the_level_of_a_line_follows_from_the_fate() {
         let tally = |rejected| Tally { read: 2, rejected, indexed: 2 - rejected, ..Tally::default() };
-        let line = |rejected, fate| line_of(&tally(rejected), &fate);
+        let line = |rejected, fate| line_of("a.db.zip", &tally(rejected), &fate);
         assert_eq!(line(0, Fate::Processed), (Level::Info, ": ".into()));
         assert_eq!(line(1, Fate::Processed), (Level::Warn, ": ".into()));
         assert_eq!(line(0, Fate::Failed("broken".into())), (Level::Error, " failed: broken; ".into()));
         assert_eq!(line(0, Fate::Pending("later".into())), (Level::Warn, " stays pending: later; ".into()));
         let none = Tally::default();
         assert_eq!(
-            line_of(&none, &Fate::Processed),
+            line_of("a.db.zip", &none, &Fate::Processed),
             (Level::Warn, ": no rows; was its database copied without its -wal file?".into())
         );
-        assert_eq!(line_of(&none, &Fate::Pending("later".into())).1, " stays pending: later");
+        assert_eq!(line_of("dead", &none, &Fate::Processed), (Level::Warn, ": no rows".into()));
+        let pending = Fate::Pending("later".into());
+        assert_eq!(line_of("a.db.zip", &none, &pending).1, " stays pending: later");
     }
 
     #[test]

@@ -161,29 +161,30 @@ impl<'r> Ledger<'r> {
     }
 
     fn guarded(&mut self, mut event: Option<Event>) {
-        let stop = self.stop;
+        let mut written = Some(());
         if let Some(outcomes) = event.as_mut().map(|event| &mut event.outcomes) {
+            written = self.watched(|ledger| ledger.write_rejected(outcomes));
             self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
         }
-        let handled = stop.guard("the ledger", || {
-            let _watch = stop.pulse().watch(Stage::Ledger);
-            self.handle(event);
-        });
-        if handled.is_none() {
-            self.failed.get_or_insert_with(|| stop.as_failure());
+        if written.and_then(|()| self.watched(|ledger| ledger.handle(event))).is_none() {
+            self.failed.get_or_insert_with(|| self.stop.as_failure());
         }
+    }
+
+    fn watched(&mut self, work: impl FnOnce(&mut Self)) -> Option<()> {
+        let stop = self.stop;
+        stop.guard("the ledger", || {
+            let _watch = stop.pulse().watch(Stage::Ledger);
+            work(self);
+        })
     }
 
     /// Handles an event. None means that no event is waiting, so finished archives are marked now.
     fn handle(&mut self, event: Option<Event>) {
         let is_idle = event.is_none();
-        if let Some(event) = event {
-            let finished = self.tracker.apply(&event);
-            self.write_rejected(&event.outcomes);
-            if let Some(finished) = finished {
-                self.unmarked.push(finished);
-                self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
-            }
+        if let Some(finished) = event.and_then(|event| self.tracker.apply(&event)) {
+            self.unmarked.push(finished);
+            self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
         }
         if is_idle || self.mark_at.is_some_and(|time| Instant::now() >= time) {
             self.mark_at = None;
@@ -192,12 +193,16 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    fn write_rejected(&mut self, outcomes: &Outcomes) {
+    /// Writes the rejected rows to the dead-letter file. Those that cannot be written have no outcome.
+    fn write_rejected(&mut self, outcomes: &mut Outcomes) {
         let Some(file) = &mut self.dead_letters else { return };
-        let appended =
-            file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
+        let path = file.path().to_owned();
+        let appended = self.stop.pulse().while_using(&path, || {
+            file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines))
+        });
         if let Err(error) = appended {
-            let failure = cannot_write("the dead-letter file", file.path(), &error);
+            let failure = cannot_write("the dead-letter file", &path, &error);
+            refusals::unconfirm(outcomes);
             self.fail(failure);
         }
     }
@@ -216,7 +221,8 @@ impl<'r> Ledger<'r> {
         let durable = self.make_durable(&mut finished);
         // Locked until all are marked, so that every look sees each archive either under way or done.
         let mut open = self.books.map(Books::open);
-        let marked = durable.and_then(|()| open.as_mut().map_or(Ok(()), |open| save(open, &finished)));
+        let marked =
+            durable.and_then(|()| open.as_mut().map_or(Ok(()), |open| save(open, &finished, self.stop)));
         if let Err(failure) = &marked {
             self.fail(failure.clone());
         }
@@ -273,7 +279,9 @@ impl<'r> Ledger<'r> {
             return Err(failure.clone());
         }
         if let Some(file) = &mut self.dead_letters {
-            file.sync().map_err(|error| cannot_write("the dead-letter file", file.path(), &error))?;
+            let path = file.path().to_owned();
+            let synced = self.stop.pulse().while_using(&path, || file.sync());
+            synced.map_err(|error| cannot_write("the dead-letter file", &path, &error))?;
         }
         let present = self.sink.make_durable()?;
         for archive in finished.iter_mut().filter(|archive| !archive.counts_for(present)) {
@@ -287,7 +295,7 @@ impl<'r> Ledger<'r> {
 }
 
 /// Marks archives in the state file and saves it.
-fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
+fn save(open: &mut Open, finished: &[Finished], stop: &Stop) -> Result<(), Failure> {
     let state = &mut open.state;
     let mut is_new = false;
     for archive in finished {
@@ -301,7 +309,8 @@ fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
     if !is_new {
         return Ok(());
     }
-    state.save().map_err(|error| state_not_written(state.path(), &error))
+    let path = state.path().to_owned();
+    stop.pulse().while_using(&path, || state.save()).map_err(|error| state_not_written(&path, &error))
 }
 
 /// Returns the failure of a run whose archives cannot be marked, however often they are repeated.

@@ -159,7 +159,7 @@ fn refused_by_server(outcomes: &Outcomes) -> u64 {
 }
 
 /// Turns rejected rows into unconfirmed ones.
-fn unconfirm(outcomes: &mut Outcomes) {
+pub(super) fn unconfirm(outcomes: &mut Outcomes) {
     let rejected = mem::take(&mut outcomes.tally.rejected);
     outcomes.tally.unconfirmed += rejected;
     outcomes.dead_letters.clear();

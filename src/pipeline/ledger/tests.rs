@@ -362,12 +362,12 @@ fn logged(reason: Option<StopReason>, events: Vec<Event>) -> Vec<String> {
 fn archives_that_a_stopped_run_has_not_begun_are_counted_and_all_others_have_a_line() {
     let abandoned = |name, rows| read(name, rows, ArchiveEnd::Abandoned("stopping".into()));
     let events = || {
-        let (done, empty) = (complete("done"), read("empty", 0, ArchiveEnd::Complete));
+        let (done, empty) = (complete("done"), read("e.db.zip", 0, ArchiveEnd::Complete));
         vec![abandoned("a", 0), abandoned("b", 0), abandoned("begun", 2), done, empty]
     };
     let begun = "\"begun\" stays pending: stopping; 2 skipped";
     let (done, empty) =
-        ("\"done\": 1 skipped", "\"empty\": no rows; was its database copied without its -wal file?");
+        ("\"done\": 1 skipped", "\"e.db.zip\": no rows; was its database copied without its -wal file?");
     assert_eq!(
         logged(Some(StopReason::Terminate), events()),
         [begun, done, empty, "3 archives were not started: the next run loads them"]

@@ -11,7 +11,7 @@ use super::archive::ArchiveError;
 use crate::common::exit::Failure;
 use crate::config;
 use crate::model::Archive;
-use crate::process::shutdown::Stop;
+use crate::process::shutdown::{Stop, lack_of_threads};
 
 mod local;
 pub(crate) mod s3;
@@ -149,7 +149,7 @@ fn discover_until(paths: &[PathBuf], spools: bool, stop: &Stop) -> Result<Discov
     match stop.unless_requested(move || discover(&paths, spools)) {
         Ok(Some(found)) => found,
         Ok(None) => Err(stop.as_failure()),
-        Err(error) => Err(Failure::run(format!("cannot start a thread: {error}"))),
+        Err(_) => Err(lack_of_threads()),
     }
 }
 

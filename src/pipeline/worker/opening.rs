@@ -128,7 +128,7 @@ impl Workers<'_> {
 
     /// Calls a function that waits for the disk or file server of an archive.
     pub(super) fn reading<T>(&self, archive: &Archive, read: impl FnOnce() -> T) -> T {
-        self.stop.pulse().while_reading(&archive.path, read)
+        self.stop.pulse().while_using(&archive.path, read)
     }
 
     /// Returns the result of reading, unless the file has changed since it was found. A changed file may have been

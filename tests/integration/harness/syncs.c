@@ -3,6 +3,7 @@
  * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
  * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" is logged
  * SLOW_READS=1      reading an archive takes an hour, and "read" is logged
+ * HANG=TEXT         writing to a file with this text in its path takes an hour, and "hang" is logged
  * LIST_ERRNO=N      listing a folder fails with this error
  * LIST_FOLDER=TEXT  only folders whose path ends in this text fail
  * STAT_ERRNO=N      even looking at such a folder fails with this error
@@ -68,6 +69,12 @@ static void say_unsynced(int but) {
 ssize_t write(int fd, const void *bytes, size_t count) {
     char path[PATH_MAX];
     path_of(fd, path);
+    const char *hang = getenv("HANG");
+    if (hang && strstr(path, hang)) {
+        say("hang", path);
+        /* A signal interrupts a sleep. */
+        while (sleep(3600));
+    }
     pthread_mutex_lock(&lock);
     if (strstr(path, ".journal")) say_unsynced(fd);
     if (fd >= 0 && fd < FDS) dirty[fd] = 1;

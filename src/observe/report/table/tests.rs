@@ -30,7 +30,7 @@ fn text(code: ExitCode, archives: Archives, rows: Tally, reports: &Reports) -> S
     let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000, bytes_on_wire: 1_500_000 };
     let elapsed = Duration::from_secs(2);
     let figures = Figures { archives, totals, requests, elapsed, ..Figures::default() };
-    Summary::new(reports, None, code, figures).table(reports)
+    Summary::new(reports, false, code, figures).table(reports)
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn the_table_fits_a_narrow_window_and_names_what_went_wrong() {
 fn a_run_that_did_nothing_has_no_table_of_zeros() {
     let table = |code, rows| {
         let figures = Figures { totals: Totals { rows, ..Totals::default() }, ..Figures::default() };
-        let summary = Summary::new(&reports("dead"), None, code, figures);
+        let summary = Summary::new(&reports("dead"), false, code, figures);
         summary.table(&reports("dead")).contains("Rows")
     };
     for code in [ExitCode::Usage, ExitCode::Refused, ExitCode::Locked] {

@@ -154,13 +154,14 @@ impl<'r> Verifier<'r> {
         right.iter().for_each(|(_, verdict)| outcomes.tally.findings.count(verdict.finding));
         for ((action, before), after) in differing.iter().zip(repaired) {
             // Refused rows are counted as rejected.
-            let Some(after) = after else { continue };
-            outcomes.tally.findings.count(after);
-            if !after.is_difference() {
+            if let Some(after) = after {
+                outcomes.tally.findings.count(after);
+            }
+            let is_repaired = after.is_some_and(|after| !after.is_difference());
+            if is_repaired {
                 outcomes.tally.repaired.count(before.finding);
             }
-            let is_repaired = self.repair.map(|_| !after.is_difference());
-            self.report(batch, action, before, is_repaired)?;
+            self.report(batch, action, before, self.repair.map(|_| is_repaired))?;
         }
         Ok(())
     }
