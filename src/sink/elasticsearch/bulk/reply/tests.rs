@@ -23,7 +23,7 @@ fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
 
 /// Returns a document found with a version, without a place.
 fn found(version: u64) -> Option<FoundDocument> {
-    Some(FoundDocument { version, place: None })
+    Some(FoundDocument { version, place: None, has_routing: false })
 }
 
 fn item(status: u16, rest: &str) -> String {
