@@ -213,6 +213,9 @@ fn judge_item(
         200..=299 => Item::Done,
         // There was nothing to delete. A missing index is an error instead.
         404 if operation != Operation::Index && !is_error => Item::Done,
+        409 if operation == Operation::Index && error.is_of_internal_version() => {
+            Item::Dropped(format!("its version type was changed ({})", error.describe()))
+        }
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
         _ if operation == Operation::DeleteFound && error.is_lasting_block() => {
