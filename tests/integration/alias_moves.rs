@@ -239,7 +239,7 @@ fn an_index_that_requires_routing_after_a_rollover_gets_it() {
     assert!(env.dead_letters().is_empty());
 }
 
-/// What was sent with the routing of the old index may be in a shard of the new one where no delete finds it.
+/// A document sent with the routing of the old index may be in a shard of the new one where no delete finds it.
 #[test]
 fn a_rollover_to_an_index_that_needs_no_routing_leaves_no_copy_in_another_shard() {
     for is_member_before in [false, true] {
