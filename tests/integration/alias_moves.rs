@@ -239,6 +239,39 @@ fn an_index_that_requires_routing_after_a_rollover_gets_it() {
     assert!(env.dead_letters().is_empty());
 }
 
+/// A document sent with the routing of the old index may be in a shard of the new one where no delete finds it.
+#[test]
+fn a_rollover_to_an_index_that_needs_no_routing_leaves_no_copy_in_another_shard() {
+    for is_member_before in [false, true] {
+        let archives = [Archive::new("20251218_000000").with_all(posts("p", 6)).with(delete("d"))];
+        let env = TestEnv::with_archives(&archives);
+        let roll = |is_write_index| {
+            env.fake.store(|store| {
+                for alias in ["posts", "post_tombstones"] {
+                    store.add_index(&format!("{alias}_v2"), alias, is_write_index);
+                }
+            });
+        };
+        env.fake.store(|store| ["posts_v1", "post_tombstones_v1"].map(|index| require_routing(store, index)));
+        if is_member_before {
+            roll(false);
+        }
+        env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+        let running = env.ingest().args(&["--batch-docs", "2", "--senders", "1"]).start();
+        env.fake.wait_for_bulks(1);
+        roll(true);
+        env.fake.release();
+        running.wait().exits(0);
+        for (index, documents) in [("posts_v2", 6), ("post_tombstones_v2", 1)] {
+            env.fake.store(|store| {
+                assert_eq!(store.indices[index].documents.len(), documents, "{index} {is_member_before}");
+                assert!(store.indices[index].misrouted.is_empty(), "{index} {is_member_before}");
+            });
+        }
+        assert!(env.dead_letters().is_empty());
+    }
+}
+
 #[test]
 fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     let [first, second, third] = history();

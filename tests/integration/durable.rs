@@ -140,3 +140,20 @@ fn writes_lost_by_a_node_restart_are_sent_again_in_the_same_run() {
     running.wait().exits(3).says("async").counts(&[("archives.processed", 1), ("archives.pending", 0)]);
     assert_holds(&env.fake, &[archive()]);
 }
+
+#[test]
+fn an_alias_that_moves_behind_a_proxy_that_always_hides_the_shards_is_noticed_in_the_same_run() {
+    for page in [Fault::page(404), Fault::page(200)] {
+        let env = TestEnv::with_archives(&[archive()]);
+        env.fake.use_async_translog();
+        env.fake.fail(|request| request.path.ends_with("/_search_shards"), 0, usize::MAX, page);
+        env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+        let running = env.ingest().args(&["--retry-budget", "5"]).start();
+        env.fake.wait_for_bulks(1);
+        env.fake.store(|store| store.add_index("posts_v2", "posts", true));
+        env.fake.use_async_translog();
+        env.fake.release();
+        running.wait().exits(3).says("posts is posts_v2").counts(&[("archives.processed", 1)]);
+        assert_eq!(env.fake.documents("posts_v2").len(), 5);
+    }
+}

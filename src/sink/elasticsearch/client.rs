@@ -5,6 +5,7 @@
 //! the server does not support it.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -55,6 +56,10 @@ pub struct Client {
     outages: Arc<AtomicU64>,
     /// The last answer that did not come from Elasticsearch, and whether any answer came from it.
     pages: Arc<Mutex<(Option<String>, bool)>>,
+    /// The paths of requests answered with pages, since the record of pages began.
+    paths_of_pages: Arc<Mutex<BTreeSet<String>>>,
+    /// Paths that a proxy in front of the server hides, as far as the preflight has seen. Pages there are not recorded.
+    hidden_paths: Arc<Mutex<BTreeSet<String>>>,
     /// Whether credentials are masked in replies of status 200, too. Only documents that are compared are read as they
     /// are: a password may be a word of a post.
     masks_content: bool,
@@ -88,6 +93,8 @@ impl Client {
             product: Arc::default(),
             outages: Arc::default(),
             pages: Arc::default(),
+            paths_of_pages: Arc::default(),
+            hidden_paths: Arc::default(),
             masks_content: true,
         })
     }
@@ -141,7 +148,13 @@ impl Client {
 
     /// Returns a client with its own record of pages ([`Reply::is_page`]), which starts empty.
     pub fn recording_pages(&self) -> Self {
-        Self { pages: Arc::default(), ..self.clone() }
+        Self { pages: Arc::default(), paths_of_pages: Arc::default(), ..self.clone() }
+    }
+
+    /// Takes the paths of the pages recorded so far for paths that a proxy always hides. A page there says nothing about
+    /// an outage.
+    pub fn expect_pages(&self) {
+        self.hidden_paths.lock().append(&mut self.paths_of_pages.lock());
     }
 
     /// Returns the last answer that was a page, as one line.
@@ -241,11 +254,15 @@ impl Client {
         Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), expect_answer }
     }
 
-    /// Records whether the reply to a request was a page.
-    fn record_page(&self, reply: &Reply) {
+    /// Records whether the reply to a request for this path was a page.
+    fn record_page(&self, path: &str, reply: &Reply) {
+        let path = path.split('?').next().unwrap_or(path);
         let mut pages = self.pages.lock();
         if reply.is_page() {
-            pages.0 = Some(reply.reason());
+            if !self.hidden_paths.lock().contains(path) {
+                pages.0 = Some(reply.reason());
+                self.paths_of_pages.lock().insert(path.to_owned());
+            }
         } else {
             pages.1 = true;
         }

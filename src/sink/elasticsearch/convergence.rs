@@ -69,6 +69,11 @@
 //! post and a deletion of the same id, both marked. As long as no index leaves an alias, the later mark saw all indices
 //! of the earlier one, so its steps looked in all of them.
 //!
+//! If the index before a rollover requires routing and the new one does not, a request under way puts documents with a
+//! routing into the new one, perhaps in shards to which no look-up and no delete goes. The answer names the index, so
+//! these documents are sent again without a routing, and the copies in other shards are deleted. A run that is killed
+//! between these two requests leaves its copies.
+//!
 //! # Assumptions
 //!
 //! | assumption | if it does not hold |

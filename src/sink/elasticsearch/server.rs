@@ -173,7 +173,10 @@ impl PreflightRequests<'_> {
         let outages = Retries::new(self.stop, policy(self.budget));
         let Some(page_budget) = self.page_budget else {
             let client = self.client.clone();
-            return Ok(retry_until_stopped(&outages, move |limit| ask(&client.within(limit)))?);
+            return Ok(retry_until_stopped(&outages, move |limit| {
+                let client = client.within(limit).recording_pages();
+                ask(&client).inspect(|_| client.expect_pages())
+            })?);
         };
         let pages = Retries::new(self.stop, policy(Some(page_budget)));
         let mut patience = pages.patience();
@@ -188,7 +191,10 @@ impl PreflightRequests<'_> {
                         Ok(Err(format!("{}; {refused}", foreign_answer(&page))))
                     }
                     (Ok(_), Some(page)) if doubts_answers => Ok(Err(foreign_answer(&page))),
-                    (answer, _) => answer.map(Ok),
+                    (answer, _) => {
+                        client.expect_pages();
+                        answer.map(Ok)
+                    }
                 }
             })?;
             match asked {

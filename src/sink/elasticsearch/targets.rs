@@ -194,12 +194,17 @@ impl Target {
 
     /// Returns whether writes to the name must have a routing.
     pub fn requires_routing(&self) -> bool {
-        self.members.iter().any(|member| member.name == self.write_index && member.requires_routing)
+        self.needs_routing_in(&self.write_index)
     }
 
     /// Returns whether an index is behind the name, as far as is known.
     pub fn holds(&self, index: &str) -> bool {
         !self.is_known || self.members.iter().any(|member| member.name == index)
+    }
+
+    /// Returns whether documents must have a routing in an index behind the name.
+    pub fn needs_routing_in(&self, index: &str) -> bool {
+        self.members.iter().any(|member| member.name == index && member.requires_routing)
     }
 
     /// Returns whether the same indices are behind the name and the same one takes writes. A block may come and go.

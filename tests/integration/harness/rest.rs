@@ -134,7 +134,7 @@ fn on_index(
         ("POST" | "GET", ["_flush"]) | ("GET", ["_search_shards"]) => json!({}),
         ("POST" | "GET", ["_count"]) => json!({"count": index.documents.len()}),
         ("GET", ["_doc", id]) => {
-            let told = document(index, concrete, id, base64, request);
+            let told = document(index, concrete, id, None, base64, request);
             return Err(Reply::json(if told["found"] == true { 200 } else { 404 }, &told));
         }
         ("PUT", ["_doc", id]) => return Err(offered(index, concrete, id, base64, request)),
@@ -212,18 +212,30 @@ fn get(store: &Store, name: &str, id: &str, routing: Option<&str>, request: &Req
         return failed("routing_missing_exception", format!("routing is required for [{name}]/[{id}]"));
     }
     match store.target(name).map(|concrete| (store.indices.get(&concrete), concrete)) {
-        Ok((Some(index), concrete)) => document(index, &concrete, id, store.base64, request),
+        Ok((Some(index), concrete)) => document(index, &concrete, id, routing, store.base64, request),
         Ok((None, _)) => Value::Null,
         Err((_, kind, reason)) => failed(kind, reason),
     }
 }
 
-fn document(index: &Index, concrete: &str, id: &str, base64: Base64Vectors, request: &Request) -> Value {
-    let Some(document) = index.documents.get(id) else {
+fn document(
+    index: &Index,
+    concrete: &str,
+    id: &str,
+    routing: Option<&str>,
+    base64: Base64Vectors,
+    request: &Request,
+) -> Value {
+    let is_elsewhere = routing.is_some() && !index.requires_routing();
+    let shard = if is_elsewhere { &index.misrouted } else { &index.documents };
+    let Some(document) = shard.get(id) else {
         return json!({"_index": concrete, "_id": id, "found": false});
     };
     let mut told = json!({"_index": concrete, "_id": id, "_version": document.version, "found": true,
         "_seq_no": document.seq_no, "_primary_term": 1});
+    if let (Some(routing), Some("_routing")) = (&document.routing, request.param("stored_fields")) {
+        told["_routing"] = json!(routing);
+    }
     if request.param("_source") != Some("false") {
         told["_source"] = source(&document.source, base64, request);
     }

@@ -58,6 +58,8 @@ pub(crate) struct Index {
     pub(crate) uuid: String,
     /// The `_seq_no` of the last write.
     seq_no: u64,
+    /// Copies written with a routing that the index does not require: they are in other shards.
+    pub(crate) misrouted: BTreeMap<String, Document>,
     /// What the ingest pipeline of the index does.
     pub(crate) pipeline: Pipeline,
     /// Why trial documents are refused.
@@ -372,6 +374,18 @@ impl Index {
 
     /// Writes by the version rules. Returns status, new version and result; the error is the current version.
     fn write(&mut self, item: &Item, source: Value) -> Result<(u16, u64, &'static str), u64> {
+        let is_misrouted = item.routing.is_some() && !self.requires_routing();
+        if is_misrouted {
+            std::mem::swap(&mut self.documents, &mut self.misrouted);
+        }
+        let written = self.write_to_shard(item, source);
+        if is_misrouted {
+            std::mem::swap(&mut self.documents, &mut self.misrouted);
+        }
+        written
+    }
+
+    fn write_to_shard(&mut self, item: &Item, source: Value) -> Result<(u16, u64, &'static str), u64> {
         let live = self.documents.get(&item.id).map(|document| document.version);
         let current = live.or(self.deletes.get(&item.id).copied());
         if let Some(seq_no) = item.if_seq_no {

@@ -17,6 +17,7 @@ use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, 
 use crate::sink::elasticsearch::client::{Client, Posted, Reply};
 use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::retrying::MOVING;
+use crate::sink::elasticsearch::targets::Target;
 
 /// Returns only the fields that are judged.
 const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*.error.type,\
@@ -53,8 +54,16 @@ impl<'r> Bulk<'r> {
         let targets = self.targets.now();
         let (operation, ids, body) = (lines.operation, lines.ids(part), lines.request(part, &targets));
         let body = &*body;
+        let target = |nth: usize| part.get(nth).map(|&line| targets.of(lines.kind(line)));
+        let has_routing = |nth| target(nth).is_some_and(Target::requires_routing);
         let holds = |nth: usize, index: &str| {
-            part.get(nth).is_none_or(|&line| targets.of(lines.kind(line)).holds(index))
+            target(nth).is_none_or(|target| {
+                target.holds(index) && (index == target.write_index || !target.requires_routing())
+            })
+        };
+        let with_routing = |(nth, item)| match item {
+            Item::Elsewhere(index) if has_routing(nth) => Item::ElsewhereWithRouting(index),
+            item => item,
         };
         let again = patience.has_failed();
         let interrupted = patience.interruptions() > 0;
@@ -73,7 +82,8 @@ impl<'r> Bulk<'r> {
             self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
             self.expect.learn(expect_answer, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
             let reply = read(reply)?;
-            judge_items(&reply.body, operation, &ids, &holds).map_err(|answer| (answer, None))
+            let items = judge_items(&reply.body, operation, &ids, &holds).map_err(|answer| (answer, None))?;
+            Ok(items.into_iter().enumerate().map(with_routing).collect())
         })
     }
 

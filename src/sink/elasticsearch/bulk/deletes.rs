@@ -13,7 +13,7 @@ use super::batch_report::{BatchReport, Final};
 use super::lines::BodyLines;
 use super::reply::{Operation, Refusal};
 use super::settling::Settling;
-use crate::model::{Action, INDEX_TAKES_NO_WRITES, Version};
+use crate::model::{Action, ActionKind, INDEX_TAKES_NO_WRITES, Version};
 use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::encode::action::{TargetFields, write_delete, write_delete_found};
 use crate::sink::elasticsearch::targets::{Member, Targets, routing_of};
@@ -163,6 +163,44 @@ impl Bulk<'_> {
         again.sort_unstable();
         again.dedup();
         Ok(again)
+    }
+}
+
+impl Bulk<'_> {
+    /// Deletes copies that were written with a routing to an index that needs none, each given by kind, action and index.
+    /// A copy in the shard to which requests without a routing go is the document itself: it stays.
+    pub(super) fn delete_misrouted(&self, copies: &[(ActionKind, &Action, String)]) -> Result<(), Stopped> {
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let targets = self.targets.now();
+        // An alias of one index is named itself, since the credentials may cover only the alias.
+        let name = |(kind, _, index): &(ActionKind, &Action, String)| match targets.of(*kind) {
+            target if target.members.len() < 2 => target.name.clone(),
+            _ => index.clone(),
+        };
+        let names: Vec<String> = copies.iter().map(name).collect();
+        let asked = copies.iter().zip(&names).flat_map(|((_, action, _), name)| {
+            [true, false].map(|with_routing| (&**name, with_routing, &*action.id))
+        });
+        let found = self.look_up_routings(&asked.collect::<Vec<_>>())?;
+        let (mut body, mut ranges, mut actions) = (Vec::new(), Vec::new(), Vec::new());
+        for (((_, action, _), name), found) in copies.iter().zip(&names).zip(found.chunks(2)) {
+            let [Some(copy), document] = found else { continue };
+            let Some(place) = copy.place else { continue };
+            if !copy.has_routing || document.is_some_and(|document| document.has_routing) {
+                continue;
+            }
+            let start = body.len();
+            let target_fields =
+                TargetFields { routing: routing_of(&action.id, true), ..TargetFields::default() };
+            write_delete_found(&mut body, name, &action.id, place, target_fields);
+            ranges.push(start..body.len());
+            actions.push(*action);
+        }
+        let lines = BodyLines { operation: Operation::DeleteFound, body: &body, ranges, actions };
+        // A copy that has changed belongs to another writer, who deletes it.
+        Settling::new(self, &lines, &mut |_, _| ()).run()
     }
 }
 

@@ -19,6 +19,10 @@ use crate::sink::elasticsearch::targets::routing_of;
 pub(in crate::sink::elasticsearch) const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
                        docs._primary_term,docs.error.type,docs.error.reason";
 
+/// Returns the routings of documents, too. Without `stored_fields`, the server shows none.
+const LOOK_UP_ROUTINGS: &str = "/_mget?_source=false&stored_fields=_routing&filter_path=docs._id,docs.found,docs._version,\
+                       docs._seq_no,docs._primary_term,docs._routing,docs.error.type,docs.error.reason";
+
 /// A document to look up: index, whether that requires routing, and id.
 pub(in crate::sink::elasticsearch) type LookUp<'q> = (&'q str, bool, &'q str);
 
@@ -62,7 +66,16 @@ impl<'r> Bulk<'r> {
         &self,
         documents: &[LookUp<'_>],
     ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
-        self.look_up_all(documents, &|client, part| multi_get(client, part))
+        self.look_up_all(documents, &|client, part| multi_get(client, LOOK_UP, part))
+    }
+
+    /// Like [`Self::look_up_documents`], but also finds out whether documents were written with a routing. Sends the
+    /// author's routing even to indices that do not need it, if the second value of a document says so.
+    pub(super) fn look_up_routings(
+        &self,
+        documents: &[LookUp<'_>],
+    ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
+        self.look_up_all(documents, &|client, part| multi_get(client, LOOK_UP_ROUTINGS, part))
     }
 
     /// Looks up all of `asked` until there is an answer.
@@ -146,7 +159,7 @@ impl<'r> Bulk<'r> {
         let ids = posts.iter().flat_map(|post| post.tombstone_ids());
         let asked: Vec<LookUp<'_>> =
             ids.flat_map(|id| indices.iter().map(move |(index, routed)| (*index, *routed, id))).collect();
-        let mut found = multi_get(client, &asked)?.into_iter().map(|found| Some(found?.version));
+        let mut found = multi_get(client, LOOK_UP, &asked)?.into_iter().map(|found| Some(found?.version));
         // The author's tombstone may be older than the post's own, and indices may differ. The newest counts.
         let newest = |post: &&Action| {
             found.by_ref().take(post.tombstone_ids().count() * indices.len()).max().flatten()
@@ -161,7 +174,7 @@ impl<'r> Bulk<'r> {
         let targets = self.targets.now();
         let asked: Vec<_> =
             targets.tombstones.look_up_in().map(|(index, routed)| (index, routed, "-")).collect();
-        let answers = multi_get(&self.client.within(patience.limit()), &asked).is_ok();
+        let answers = multi_get(&self.client.within(patience.limit()), LOOK_UP, &asked).is_ok();
         if answers {
             permit.succeeded();
         } else {
@@ -172,9 +185,13 @@ impl<'r> Bulk<'r> {
 }
 
 /// Looks up documents, once.
-fn multi_get(client: &Client, documents: &[LookUp<'_>]) -> Result<Vec<Option<FoundDocument>>, FailedRequest> {
+fn multi_get(
+    client: &Client,
+    path: &str,
+    documents: &[LookUp<'_>],
+) -> Result<Vec<Option<FoundDocument>>, FailedRequest> {
     let ids: Vec<&str> = documents.iter().map(|(.., id)| *id).collect();
-    let reply = read(client.post(LOOK_UP, ContentType::Json, &look_up_body(documents)))?;
+    let reply = read(client.post(path, ContentType::Json, &look_up_body(documents)))?;
     judge_look_up(&reply.body, &ids).map_err(|answer| (answer, None))
 }
 

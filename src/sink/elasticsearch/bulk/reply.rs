@@ -67,6 +67,8 @@ pub enum Item {
     Done,
     /// Confirmed, but written to this index, which is not known to be behind the name.
     Elsewhere(String),
+    /// Confirmed, but written to this index, which is not the one that the routing was sent for.
+    ElsewhereWithRouting(String),
     /// Confirmed, but a pipeline changed or dropped the document. The text says what happened instead.
     Dropped(String),
     /// A newer version exists (status 409): a normal outcome.
@@ -211,6 +213,9 @@ fn judge_item(
         200..=299 => Item::Done,
         // There was nothing to delete. A missing index is an error instead.
         404 if operation != Operation::Index && !is_error => Item::Done,
+        409 if operation == Operation::Index && error.is_of_internal_version() => {
+            Item::Dropped(format!("its version type was changed ({})", error.describe()))
+        }
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
         _ if operation == Operation::DeleteFound && error.is_lasting_block() => {
@@ -237,7 +242,11 @@ pub const UNKNOWN_VERSION: u64 = u64::MAX;
 /// answer for the whole look-up.
 pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocument>>, Answer> {
     let place = |doc: &MultiGetDoc<'_>| doc.seq_no.zip(doc.primary_term);
-    judge_documents(body, ids, |version, doc| FoundDocument { version, place: place(&doc) })
+    judge_documents(body, ids, |version, doc| FoundDocument {
+        version,
+        place: place(&doc),
+        has_routing: doc.routing.is_some(),
+    })
 }
 
 /// Like [`judge_look_up`], with `_source`.
@@ -278,6 +287,8 @@ pub struct FoundDocument {
     pub version: u64,
     /// Its `_seq_no` and `_primary_term`. A delete with these succeeds only if the document has not changed.
     pub place: Option<(u64, u64)>,
+    /// Whether the server says that it was written with a routing.
+    pub has_routing: bool,
 }
 
 /// A document that was found, with its content.

@@ -41,6 +41,8 @@ pub(super) struct Settling<'s, 'r> {
     /// Actions refused on their own. They are judged at the end, when it is known whether they are to blame or the
     /// server refuses everything.
     refused: Vec<Refused>,
+    /// Lines written with a routing to an index that needs none, each with that index.
+    misrouted: Vec<(usize, String)>,
 }
 
 /// What to do with the lines of a part that have no outcome yet.
@@ -65,7 +67,16 @@ impl<'s, 'r> Settling<'s, 'r> {
         on_final: &'s mut dyn FnMut(usize, Final),
     ) -> Self {
         let left = (0..lines.ranges.len()).collect();
-        Self { bulk, lines, on_final, left, looked_up: None, judged: false, refused: Vec::new() }
+        Self {
+            bulk,
+            lines,
+            on_final,
+            left,
+            looked_up: None,
+            judged: false,
+            refused: Vec::new(),
+            misrouted: Vec::new(),
+        }
     }
 
     /// Uses what was looked up for these lines before.
@@ -86,6 +97,7 @@ impl<'s, 'r> Settling<'s, 'r> {
             let halves = if self.is_too_large(&part) { Some(halves(part)) } else { self.settle(part)? };
             parts.extend(halves.into_iter().flatten());
         }
+        self.remove_misrouted()?;
         self.settle_refused()
     }
 

@@ -18,7 +18,7 @@ impl Client {
         let result = if self.nodes.len() == 1 { self.send_to(0, ask) } else { self.send_to_any(ask) };
         let result = result.map_err(|error| self.outage_if_trusted_before(error));
         match &result {
-            Ok(answered) => self.record_page(&answered.reply),
+            Ok(answered) => self.record_page(ask.path, &answered.reply),
             Err(TransportError::RefusedByProxy(why)) => self.record_refusal(why),
             Err(_) => {}
         }

@@ -45,6 +45,14 @@ impl ItemError {
             && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
     }
 
+    /// Returns whether a version conflict is one of `version_type: internal`, which refuses every new document. This
+    /// program never sends that type, but a pipeline may set `_version_type`. Source: Elasticsearch, `VersionType`.
+    pub(super) fn is_of_internal_version(&self) -> bool {
+        ["is different than the one provided", "document does not exist (expected version"]
+            .iter()
+            .any(|words| self.reason.contains(words))
+    }
+
     /// Returns whether the error means that the indices behind a name have changed. Source: seen in Elasticsearch 8.12
     /// to 9.5 and OpenSearch 2.19 to 3.9.
     pub(super) fn means_move(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Tests of how answers are judged; these were recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::item_error::LONGEST_REASON;
 use super::*;
@@ -23,7 +23,7 @@ fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
 
 /// Returns a document found with a version, without a place.
 fn found(version: u64) -> Option<FoundDocument> {
-    Some(FoundDocument { version, place: None })
+    Some(FoundDocument { version, place: None, has_routing: false })
 }
 
 fn item(status: u16, rest: &str) -> String {
@@ -307,9 +307,25 @@ fn letters(name: &str, operation: Operation, actions: usize) -> String {
         Item::Superseded => 's',
         Item::Retry(_) => 'a',
         Item::Refused(_) => 'r',
-        Item::Elsewhere(_) | Item::Dropped(_) => '?',
+        Item::Elsewhere(_) | Item::ElsewhereWithRouting(_) | Item::Dropped(_) => '?',
     };
     judged(&recorded(name).body, operation, actions).unwrap().into_iter().map(letter).collect()
+}
+
+/// Recorded from Elasticsearch 9.5.3, with a pipeline that sets `_version_type` to `internal`.
+#[test]
+fn a_conflict_of_a_version_type_that_was_not_sent_is_not_superseded() {
+    for (reason, is_superseded) in [
+        ("[a]: version conflict, current version [8] is different than the one provided [7]", false),
+        ("[a]: version conflict, document does not exist (expected version [7])", false),
+        ("[a]: version conflict, current version [8] is higher than the one provided [7]", true),
+    ] {
+        let error = json!({"type": "version_conflict_engine_exception", "reason": reason});
+        let body = json!({"items": [{"index": {"_id": "a", "status": 409, "error": error}}]}).to_string();
+        let items = judge_items(body.as_bytes(), Operation::Index, &["a"], &|_, _| true).unwrap();
+        assert_eq!(items == [Item::Superseded], is_superseded, "{items:?}");
+        assert_eq!(matches!(items[..], [Item::Dropped(_)]), !is_superseded, "{items:?}");
+    }
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub(super) struct MultiGetDoc<'b> {
     pub(super) seq_no: Option<u64>,
     #[serde(rename = "_primary_term")]
     pub(super) primary_term: Option<u64>,
+    #[serde(rename = "_routing")]
+    pub(super) routing: Option<IgnoredAny>,
     #[serde(borrow, rename = "_source")]
     pub(super) source: Option<&'b RawValue>,
     pub(super) error: Option<ItemError>,

@@ -28,6 +28,11 @@ impl Settling<'_, '_> {
             match item {
                 Item::Done => (self.on_final)(line, Final::Done),
                 Item::Elsewhere(index) => self.written_elsewhere(line, &index, patience)?,
+                Item::ElsewhereWithRouting(index) => {
+                    if self.was_misrouted(line, &index, patience)? {
+                        again.push(line);
+                    }
+                }
                 Item::Dropped(what) => self.dropped(line, what)?,
                 Item::Superseded => (self.on_final)(line, Final::Superseded),
                 Item::Refused(refusal) => (self.on_final)(line, Final::Refused(refusal)),
@@ -88,6 +93,48 @@ impl Settling<'_, '_> {
                 Err(refused) => patience.refused_for(MOVING, refused.into())?,
             }
         }
+    }
+
+    /// Handles a document that was written with the routing of another index. If its index needs a routing, too, it is in
+    /// its place. If not, it may be in another shard than look-ups and deletes go to. Returns whether to send it again,
+    /// without a routing.
+    fn was_misrouted(
+        &mut self,
+        line: usize,
+        index: &str,
+        patience: &mut Patience<'_>,
+    ) -> Result<bool, Stopped> {
+        let kind = self.lines.kind(line);
+        let seen = self.bulk.targets.now();
+        while let Err(error) =
+            self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), seen.generation)
+        {
+            match error {
+                NoAnswer::Unavailable(outage) => patience.away(&outage.why)?,
+                refused => patience.refused_for(MOVING, refused.into())?,
+            }
+        }
+        let targets = self.bulk.targets.now();
+        let target = targets.of(kind);
+        if !target.holds(index) || target.needs_routing_in(index) {
+            return self.written_elsewhere(line, index, patience).map(|()| false);
+        }
+        self.misrouted.push((line, index.to_owned()));
+        if target.requires_routing() {
+            let what = format!("it was written to {index}, which is not the write index of {}", target.name);
+            return self.dropped(line, what).map(|()| false);
+        }
+        Ok(true)
+    }
+
+    /// Deletes what was written with a routing to an index that needs none, if look-ups and deletes without a routing go
+    /// to another shard.
+    pub(super) fn remove_misrouted(&mut self) -> Result<(), Stopped> {
+        let misrouted = std::mem::take(&mut self.misrouted);
+        let copy = |(line, index): (usize, String)| {
+            Some((self.lines.kind(line), *self.lines.actions.get(line)?, index))
+        };
+        self.bulk.delete_misrouted(&misrouted.into_iter().filter_map(copy).collect::<Vec<_>>())
     }
 
     /// Handles a document that was not written as it was sent. A post becomes a dead letter. A lost tombstone stops the
