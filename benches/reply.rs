@@ -30,8 +30,9 @@ fn benches(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(ACTIONS as u64));
     for (name, body) in [("all_done", &done), ("all_refused", &refused)] {
         group.bench_function(name, |bencher| {
-            bencher
-                .iter(|| judge_items(black_box(body), Operation::Index, &ids, &|_, _| true).expect("items"));
+            bencher.iter(|| {
+                judge_items(black_box(body), Operation::Index, &ids, &[], &|_, _| true).expect("items")
+            });
         });
     }
     group.bench_function("look_up_finds_nothing", |bencher| {

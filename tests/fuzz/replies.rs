@@ -53,7 +53,7 @@ fn replies() {
         for operation in [Operation::Index, Operation::Delete, Operation::DeleteFound] {
             for actions in [0, 1, 2, 3] {
                 if let Ok(items) =
-                    judge_items(bytes, operation, &["x"; 3][..actions], &|_, index| index == "posts")
+                    judge_items(bytes, operation, &["x"; 3][..actions], &[1; 3], &|_, index| index == "posts")
                 {
                     assert_eq!(items.len(), actions);
                     taken = true;

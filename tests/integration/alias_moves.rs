@@ -330,8 +330,8 @@ fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
 }
 
 #[test]
-fn dropped_posts_become_dead_letters_and_dropped_tombstones_stop_the_run() {
-    for pipeline in [Pipeline::Drop, Pipeline::OtherId] {
+fn dropped_or_changed_posts_become_dead_letters_and_such_tombstones_stop_the_run() {
+    for pipeline in [Pipeline::Drop, Pipeline::OtherId, Pipeline::OtherVersion] {
         let archive = Archive::new("20251218_000000").with_all(posts("p", 3));
         let run = with_pipeline("posts", pipeline, archive).exits(3);
         run.counts(&[("rows.indexed", 0), ("rows.rejected", 3)]);

@@ -154,7 +154,9 @@ fn offered(index: &Index, concrete: &str, id: &str, base64: Base64Vectors, reque
     let id = match index.pipeline {
         Pipeline::Drop => return Reply::json(200, &json!({"_id": id, "result": "noop"})),
         Pipeline::OtherId => format!("other-{id}"),
-        Pipeline::None | Pipeline::OtherIndex(_) | Pipeline::OtherShard => id.to_owned(),
+        Pipeline::None | Pipeline::OtherVersion | Pipeline::OtherIndex(_) | Pipeline::OtherShard => {
+            id.to_owned()
+        }
     };
     let reason =
         format!("[{id}]: version conflict, required seqNo [1], primary term [1]. but no document was found");

@@ -79,6 +79,8 @@ pub(crate) enum Pipeline {
     Drop,
     /// Changes its `_id`.
     OtherId,
+    /// Raises its version.
+    OtherVersion,
     /// Sends it to another index.
     OtherIndex(&'static str),
     /// Gives it a routing, so that it goes to another shard.
@@ -322,6 +324,9 @@ impl Store {
                 return (200, told);
             }
             Pipeline::OtherId if item.operation == "index" => item.id = format!("other-{}", item.id),
+            Pipeline::OtherVersion if item.operation == "index" => {
+                item.version = item.version.map(|version| version + 1)
+            }
             _ => {}
         }
         let item = &item;

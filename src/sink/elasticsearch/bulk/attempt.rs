@@ -20,8 +20,8 @@ use crate::sink::elasticsearch::retrying::MOVING;
 use crate::sink::elasticsearch::targets::Target;
 
 /// Returns only the fields that are judged.
-const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*.error.type,\
-                    items.*.error.reason";
+const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*._version,\
+                    items.*.error.type,items.*.error.reason";
 
 /// Refuses writes to a missing index. Otherwise Elasticsearch would create an index that was deleted during a run, with
 /// types guessed from the first document.
@@ -52,8 +52,8 @@ impl<'r> Bulk<'r> {
         patience: &mut Patience<'_>,
     ) -> Result<Attempt<'r, Vec<Item>>, Stopped> {
         let targets = self.targets.now();
-        let (operation, ids, body) = (lines.operation, lines.ids(part), lines.request(part, &targets));
-        let body = &*body;
+        let (operation, ids, versions) = (lines.operation, lines.ids(part), lines.versions(part));
+        let body = &*lines.request(part, &targets);
         let target = |nth: usize| part.get(nth).map(|&line| targets.of(lines.kind(line)));
         let has_routing = |nth| target(nth).is_some_and(Target::requires_routing);
         let holds = |nth: usize, index: &str| {
@@ -82,7 +82,8 @@ impl<'r> Bulk<'r> {
             self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
             self.expect.learn(expect_answer, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
             let reply = read(reply)?;
-            let items = judge_items(&reply.body, operation, &ids, &holds).map_err(|answer| (answer, None))?;
+            let items = judge_items(&reply.body, operation, &ids, &versions, &holds)
+                .map_err(|answer| (answer, None))?;
             Ok(items.into_iter().enumerate().map(with_routing).collect())
         })
     }

@@ -48,6 +48,16 @@ impl<'b> BodyLines<'b> {
         part.iter().filter_map(|&line| self.actions.get(line)).map(|action| &*action.id).collect()
     }
 
+    /// Returns the versions that documents are indexed with, in the order of the lines; nothing for deletes.
+    pub(super) fn versions(&self, part: &[usize]) -> Vec<u64> {
+        let indexed = if self.operation == Operation::Index { part } else { &[] };
+        indexed
+            .iter()
+            .filter_map(|&line| self.actions.get(line))
+            .map(|action| action.version.of_index())
+            .collect()
+    }
+
     /// Returns the kind of a line's action. Lines of delete operations are deletions of posts.
     pub(super) fn kind(&self, line: usize) -> ActionKind {
         match self.operation {

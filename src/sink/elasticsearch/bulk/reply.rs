@@ -123,8 +123,8 @@ fn judge_outage(reply: &Reply, described: String) -> Answer {
     }
 }
 
-/// Judges the items of a bulk answer to actions with these ids. `holds` returns whether an index is known to be behind
-/// the name that the nth action was written to.
+/// Judges the items of a bulk answer to actions with these ids, and documents with these versions (none: they are not
+/// compared). `holds` returns whether an index is known to be behind the name that the nth action was written to.
 ///
 /// # Errors
 ///
@@ -134,6 +134,7 @@ pub fn judge_items(
     body: &[u8],
     operation: Operation,
     ids: &[&str],
+    versions: &[u64],
     holds: &dyn Fn(usize, &str) -> bool,
 ) -> Result<Vec<Item>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the request: {what}"));
@@ -153,7 +154,7 @@ pub fn judge_items(
         .map(|(nth, (item, id))| match (operation, item) {
             (Operation::Index, BulkItem::Index(result))
             | (Operation::Delete | Operation::DeleteFound, BulkItem::Delete(result)) => {
-                judge_item(operation, result, id, &|index| holds(nth, index))
+                judge_item(operation, result, (id, versions.get(nth).copied()), &|index| holds(nth, index))
             }
             _ => Err(unreadable("an item whose kind differs from its action".into())),
         })
@@ -184,23 +185,31 @@ fn are_in_another_order(items: &[BulkItem], ids: &[&str]) -> bool {
     found == ids
 }
 
-/// Judges a confirmed item by the place that its document was written to.
-fn judge_confirmed(result: ItemResult, id: &str, holds: &dyn Fn(&str) -> bool) -> Item {
-    let ItemResult { result, id: got, index, .. } = result;
+/// Judges a confirmed item by what its document was written as, and where. `sent` is its id and version.
+fn judge_confirmed(
+    result: ItemResult,
+    (id, sent): (&str, Option<u64>),
+    holds: &dyn Fn(&str) -> bool,
+) -> Item {
+    let ItemResult { result, id: got, index, version, .. } = result;
+    let is_other = |version: &Number| sent.is_some_and(|sent| version.as_u64() != Some(sent));
     match (result.as_deref(), got, index) {
         (Some("noop"), ..) => {
             Item::Dropped("the server answers noop: an ingest pipeline has dropped it".into())
         }
         (_, Some(got), _) if got != id => Item::Dropped(format!("it was written under another _id, {got:?}")),
         (.., Some(index)) if !holds(&index) => Item::Elsewhere(index),
-        _ => Item::Done,
+        _ => match version.filter(is_other) {
+            Some(version) => Item::Dropped(format!("it was written under another version, {version}")),
+            None => Item::Done,
+        },
     }
 }
 
 fn judge_item(
     operation: Operation,
     mut result: ItemResult,
-    id: &str,
+    sent: (&str, Option<u64>),
     holds: &dyn Fn(&str) -> bool,
 ) -> Result<Item, Answer> {
     let is_error = result.error.is_some();
@@ -209,7 +218,7 @@ fn judge_item(
         200..=299 if is_error => {
             Item::Retry(format!("status {} with an error: {}", result.status, error.describe()))
         }
-        200..=299 if operation == Operation::Index => judge_confirmed(result, id, holds),
+        200..=299 if operation == Operation::Index => judge_confirmed(result, sent, holds),
         200..=299 => Item::Done,
         // There was nothing to delete. A missing index is an error instead.
         404 if operation != Operation::Index && !is_error => Item::Done,

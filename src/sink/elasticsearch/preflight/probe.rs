@@ -256,11 +256,11 @@ pub(super) fn judge_pipelines(
 
 fn describe(is_tombstones: bool, index: &str, setting: &str, pipeline: &str) -> String {
     let what_follows = if is_tombstones {
-        "a tombstone that it drops or gives another _id stops the run; it must not set _routing, because look-ups \
-         would miss the tombstone"
+        "a tombstone that it drops or gives another _id or version stops the run; it must not set _routing, because \
+         look-ups would miss the tombstone"
     } else {
-        "a post that it drops or gives another _id is rejected, and its changes to other posts stay; it must not set \
-         _routing, because deletes would miss the post"
+        "a post that it drops or gives another _id or version is rejected, and its changes to other posts stay; it must \
+         not set _routing, because deletes would miss the post"
     };
     format!("{index} has the {setting} {pipeline}, which documents go through: {what_follows}")
 }

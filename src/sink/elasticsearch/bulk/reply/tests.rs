@@ -14,7 +14,7 @@ fn judged(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>
     let reported: Value = serde_json::from_slice(body).unwrap_or_default();
     let id = |n: usize| reported["items"][n].as_object()?.values().next()?["_id"].as_str();
     let ids: Vec<&str> = (0..actions).map(|n| id(n).unwrap_or("x")).collect();
-    judge_items(body, operation, &ids, &|_, _| true)
+    judge_items(body, operation, &ids, &[], &|_, _| true)
 }
 
 fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
@@ -161,14 +161,14 @@ fn an_item_that_is_neither_confirmed_nor_refused_is_sent_again() {
 fn items_in_another_order_are_not_trusted() {
     let item = |id: &str, status: u16| format!(r#"{{"delete":{{"_id":"{id}","status":{status}}}}}"#);
     let body = format!(r#"{{"items":[{},{}]}}"#, item("b", 429), item("a", 200));
-    let judged = judge_items(body.as_bytes(), Operation::Delete, &["a", "b"], &|_, _| true);
+    let judged = judge_items(body.as_bytes(), Operation::Delete, &["a", "b"], &[], &|_, _| true);
     assert!(matches!(judged, Err(Answer::Retry(why)) if why.contains("another order")));
 }
 
 #[test]
 fn an_error_in_place_of_the_items_is_named() {
     let body = br#"{"error":{"type":"circuit_breaking_exception","reason":"Data too large"},"status":429}"#;
-    let of_items = judge_items(body, Operation::Index, &["a"], &|_, _| true).map(drop);
+    let of_items = judge_items(body, Operation::Index, &["a"], &[], &|_, _| true).map(drop);
     for judged in [of_items, judge_look_up(body, &["a"]).map(drop)] {
         assert!(matches!(&judged, Err(Answer::Retry(why)) if why.contains("Data too large")), "{judged:?}");
     }
@@ -322,7 +322,7 @@ fn a_conflict_of_a_version_type_that_was_not_sent_is_not_superseded() {
     ] {
         let error = json!({"type": "version_conflict_engine_exception", "reason": reason});
         let body = json!({"items": [{"index": {"_id": "a", "status": 409, "error": error}}]}).to_string();
-        let items = judge_items(body.as_bytes(), Operation::Index, &["a"], &|_, _| true).unwrap();
+        let items = judge_items(body.as_bytes(), Operation::Index, &["a"], &[], &|_, _| true).unwrap();
         assert_eq!(items == [Item::Superseded], is_superseded, "{items:?}");
         assert_eq!(matches!(items[..], [Item::Dropped(_)]), !is_superseded, "{items:?}");
     }
@@ -411,13 +411,18 @@ fn a_search_that_not_all_shards_have_answered_has_found_nothing_yet() {
 fn a_document_that_is_not_written_as_it_was_sent_is_not_a_success() {
     let judge = |rest: &str| {
         let body = format!(r#"{{"items":[{}]}}"#, item(200, rest));
-        judge_items(body.as_bytes(), Operation::Index, &["x"], &|_, index| index == "posts_v1")
+        judge_items(body.as_bytes(), Operation::Index, &["x"], &[7], &|_, index| index == "posts_v1")
             .unwrap()
             .remove(0)
     };
     assert_eq!(judge(r#","result":"updated","_id":"x","_index":"posts_v1""#), Item::Done);
     assert!(matches!(judge(r#","result":"noop","_id":"x","_index":"posts_v1""#), Item::Dropped(_)));
     assert!(matches!(judge(r#","result":"created","_id":"y","_index":"posts_v1""#), Item::Dropped(_)));
+    assert_eq!(judge(r#","result":"created","_id":"x","_index":"posts_v1","_version":7"#), Item::Done);
+    for other in ["8", "-7", "7.5"] {
+        let item = judge(&format!(r#","result":"created","_id":"x","_index":"posts_v1","_version":{other}"#));
+        assert!(matches!(&item, Item::Dropped(what) if what.ends_with(other)), "{item:?}");
+    }
     let elsewhere = judge(r#","result":"created","_id":"x","_index":"posts_v2""#);
     assert_eq!(elsewhere, Item::Elsewhere("posts_v2".into()));
 }

@@ -42,6 +42,8 @@ pub(super) struct ItemResult {
     pub(super) id: Option<String>,
     #[serde(rename = "_index")]
     pub(super) index: Option<String>,
+    #[serde(rename = "_version")]
+    pub(super) version: Option<Number>,
     pub(super) error: Option<ItemError>,
 }
 
