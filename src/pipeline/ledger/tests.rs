@@ -1,10 +1,13 @@
 //! Tests of the ledger: when archives are marked, in which order, and what is reported.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::thread;
 
 use crossbeam_channel::unbounded;
+use rustix::io::Errno;
 
 use super::state_file::{Mark, StateFile};
 use super::*;
