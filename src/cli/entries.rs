@@ -186,7 +186,7 @@ settings! {
     }
     "Files and logs" {
         spool_state_file: variable, "file that records which archives are done",
-            takes(File).or(&["SPOOL_STATE_FILE"]).default(".processed_files.json");
+            takes(File).or(&["SPOOL_STATE_FILE", "MEGASTREAM_STATE_FILE"]).default(".processed_files.json");
         spool_interval: variable, "seconds between looks for new archives in mode `spool`",
             takes(Number("SEC", 1, u64::MAX)).or(&["SPOOL_INTERVAL_SEC"]).default("60");
         dead_letter: option String,

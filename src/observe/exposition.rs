@@ -54,7 +54,8 @@ impl Exposition {
 
 /// Formats milliseconds as seconds.
 fn seconds(millis: i64) -> String {
-    format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
+    let (sign, millis) = (if millis < 0 { "-" } else { "" }, millis.unsigned_abs());
+    format!("{sign}{}.{:03}", millis / 1000, millis % 1000)
 }
 
 /// A text being written. Names are given without [`PREFIX`].
@@ -226,4 +227,15 @@ impl Text {
 /// Escapes a label value for its quotes.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn milliseconds_are_written_as_seconds() {
+        let written = [0, 7, 1_500, -500, -1_500].map(seconds);
+        assert_eq!(written, ["0.000", "0.007", "1.500", "-0.500", "-1.500"]);
+    }
 }

@@ -88,7 +88,9 @@ fn why_not_taken(archive: &Archive, state: &StateFile, criteria: &Criteria) -> O
         None => None,
         Some(Mark::Processed) => Some(NotTaken::Processed { has_changed }),
         Some(Mark::Failed { error, .. }) => {
-            (!criteria.retry_failed && !has_changed).then(|| NotTaken::Failed(error.clone()))
+            // Loading the same file once more at each look would bring the same rows again.
+            let retries = criteria.retry_failed && !state.has_failed_now(&archive.name);
+            (!retries && !has_changed).then(|| NotTaken::Failed(error.clone()))
         }
     }
 }
@@ -175,7 +177,9 @@ mod tests {
         let mut state = StateFile::load(&folder.path().join("state")).unwrap();
         state.mark_processed(&archive("done"), 1);
         state.mark_failed(&archive("broken"), "no table");
-        state
+        state.save().unwrap();
+        // As a later run reads it.
+        StateFile::load(state.path()).unwrap()
     }
 
     fn judged(archive: Archive, criteria: &Criteria) -> Option<NotTaken> {
@@ -194,6 +198,15 @@ mod tests {
         assert!(matches!(judged(archive("broken"), &all), Some(NotTaken::Failed(_))));
         assert_eq!(judged(archive("broken"), &retry), None);
         assert_eq!(judged(Archive { bytes: 2, ..archive("broken") }, &all), None);
+    }
+
+    #[test]
+    fn an_archive_that_fails_once_more_is_not_taken_at_the_next_look() {
+        let (mut state, retry) = (state(), Criteria { retry_failed: true, ..Criteria::ALL });
+        state.mark_failed(&archive("broken"), "no table");
+        assert!(matches!(judge(&[archive("broken")], &state, &retry)[..], [Some(NotTaken::Failed(_))]));
+        let changed = Archive { bytes: 2, ..archive("broken") };
+        assert_eq!(judge(&[changed], &state, &retry), [None]);
     }
 
     #[test]

@@ -290,6 +290,9 @@ fn the_state_file_path_can_be_set() {
     let env = TestEnv::with_archives(&[archive(0)]);
     env.ingest().var("SPOOL_STATE_FILE", "other.json").run().exits(0);
     assert_eq!(env.read(STATE_FILE), None);
-    let run = env.ingest().var("SPOOL_STATE_FILE", "other.json").run().exits(0);
-    run.counts(&[("archives.already_done", 1)]);
+    // The second is the name in later versions of the established tool.
+    for variable in ["SPOOL_STATE_FILE", "MEGASTREAM_STATE_FILE"] {
+        let run = env.ingest().var(variable, "other.json").run().exits(0);
+        run.counts(&[("archives.already_done", 1)]);
+    }
 }

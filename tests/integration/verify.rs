@@ -411,6 +411,15 @@ fn a_refused_repair_is_a_dead_letter_and_stays_a_difference() {
 }
 
 #[test]
+fn a_repair_of_which_everything_is_refused_stops_the_run_and_is_no_dead_letter() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 1200))]);
+    env.fake.fail_items(|_| true, usize::MAX, 400, "document_parsing_exception");
+    let run = verify(&env, &["--repair"]).exits(1).says("refused 1000 actions in a row");
+    assert_eq!(env.dead_letters().len(), 0);
+    assert_eq!(run.summary()["rows"]["unconfirmed"], 1200);
+}
+
+#[test]
 fn metrics_and_the_report_show_differences() {
     let env = loaded(aliases());
     damage(&env);

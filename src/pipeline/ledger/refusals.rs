@@ -134,7 +134,10 @@ impl Refusals {
             if !state.is_exceeded && outcomes.tally.rejected > 0 {
                 state.types.add(outcomes);
                 let rejected = state.rows.rejected + outcomes.tally.rejected;
-                if rejected > most.of(state.rows.settled() + outcomes.tally.settled()) {
+                let of = |tally: &Tally| (tally.read, tally.settled());
+                let ((read, settled), (newly_read, newly_settled)) = (of(&state.rows), of(&outcomes.tally));
+                // Good rows of an archive that was read may still wait for the server's answer.
+                if rejected > most.of((read + newly_read).max(settled + newly_settled)) {
                     state.is_exceeded = true;
                     stop.fail(too_many_rejected(most, rejected, &state.types.most()));
                 }
@@ -150,7 +153,7 @@ impl Refusals {
 
 /// Returns the number of actions that the server carried out or found outdated.
 fn taken(tally: &Tally) -> u64 {
-    tally.indexed + tally.deleted + tally.superseded
+    tally.indexed + tally.deleted + tally.superseded + tally.repaired.total()
 }
 
 /// Returns the number of documents that the server refused, without rows that were rejected before sending.
@@ -275,6 +278,17 @@ mod tests {
             assert!(!stop.is_requested(), "{most}");
             assert_eq!(decided(refusals.judge(event(0, 2, "decode"), &stop)), (1, 0, 2), "{most}");
             assert!(stop.as_failure().message.contains("--max-rejected"), "{most}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_rejected_rows_is_one_of_the_rows_read() {
+        for (rejected, stops) in [(60, false), (61, true)] {
+            let (refusals, stop) = (Refusals::new(RejectedLimit::parse("1%")), Stop::new());
+            let mut of_archive = event(0, rejected, "decode");
+            of_archive.outcomes.tally.read = 6_000;
+            decided(refusals.judge(of_archive, &stop));
+            assert_eq!(stop.is_requested(), stops, "{rejected}");
         }
     }
 }

@@ -12,13 +12,13 @@
 //! large file is rewritten at a limited rate, so that the cost is negligible. In between, new entries go to a journal
 //! beside it. Whoever reads the file also reads the journal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use self::entry::{ArchiveState, CURSOR, StateEntry, Sums, WithCursor, entry_of};
+use self::entry::{ArchiveState, CURSOR, NO_TIME, StateEntry, Sums, WithCursor, entry_of};
 use self::journal::Journal;
 use self::text::{Moved, Place, Text};
 use crate::common::exit::Failure;
@@ -54,6 +54,8 @@ pub struct StateFile {
     known: HashMap<Box<str>, ArchiveState>,
     /// Entries since the last save, one per line.
     unsaved: Vec<u8>,
+    /// The archives that this run has marked as failed.
+    failed_now: HashSet<Box<str>>,
     sums: Sums,
     journal: Journal,
     /// Whether a journal, of this run or an earlier one, has entries that are not in the file.
@@ -86,6 +88,7 @@ impl StateFile {
             text: Text::new(),
             known: HashMap::new(),
             unsaved: Vec::new(),
+            failed_now: HashSet::new(),
             sums: Sums::new(),
             journal: Journal::of(path),
             has_journal: false,
@@ -129,7 +132,7 @@ impl StateFile {
         }
         if let Some(cursor) = cursor {
             let entry = format!(
-                r#"{{"filename":"{CURSOR}","status":"processed","timestamp":"","last_time_us":{cursor}}}"#
+                r#"{{"filename":"{CURSOR}","status":"processed","timestamp":"{NO_TIME}","last_time_us":{cursor}}}"#
             );
             self.sums.cursor_us = Some(cursor);
             self.put(CURSOR, entry.as_bytes(), Mark::Processed, None);
@@ -218,6 +221,11 @@ impl StateFile {
         micros.zip(self.sums.cursor_us).is_some_and(|(micros, cursor)| micros <= cursor)
     }
 
+    /// Whether this run has marked the archive as failed.
+    pub fn has_failed_now(&self, name: &str) -> bool {
+        self.failed_now.contains(name)
+    }
+
     /// Marks an archive as processed, with its number of rows.
     pub fn mark_processed(&mut self, archive: &Archive, rows: u64) {
         let entry = StateEntry { rows: Some(rows), ..entry_of(archive, "processed") };
@@ -228,6 +236,7 @@ impl StateFile {
     pub fn mark_failed(&mut self, archive: &Archive, error: &str) {
         let entry = StateEntry { error: Some(error.to_owned()), ..entry_of(archive, "failed") };
         let stamp = Stamp::of(archive);
+        self.failed_now.insert(archive.name.as_str().into());
         self.mark(&entry, Mark::Failed { error: error.to_owned(), stamp }, stamp);
     }
 
@@ -301,7 +310,8 @@ impl StateFile {
                 .filter_map(ArchiveState::place)
                 .for_each(|place| *place = places.of(*place));
         }
-        if std::mem::take(&mut self.has_journal) {
+        // A journal that could not be written may end in half a line.
+        if std::mem::take(&mut self.has_journal) || self.journal.is_open() {
             self.journal.clear();
         }
         self.unsaved.clear();

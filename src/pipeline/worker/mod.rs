@@ -113,7 +113,7 @@ impl Workers<'_> {
         let Work { archive, content } = work;
         // A file that has changed since it was found is read as it is, unless it is left for a later look.
         let archive = match content {
-            Content::AtPath if self.unchanged.is_none() => {
+            Content::AtPath if self.unchanged.is_none() && !self.stop.is_requested() => {
                 self.reading(&archive.clone(), || as_it_is_now(archive))
             }
             _ => archive,

@@ -46,6 +46,9 @@ pub(super) struct StateEntry {
 /// The `filename` of the cursor's entry. No archive has this name.
 pub(super) const CURSOR: &str = ".cursor";
 
+/// The timestamp of the cursor's entry. The established tool refuses a file with an entry without one.
+pub(super) const NO_TIME: &str = "1970-01-01T00:00:00Z";
+
 /// The object that later versions of the established tool write.
 #[derive(Deserialize)]
 pub(super) struct WithCursor<'t> {
