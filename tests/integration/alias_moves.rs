@@ -182,6 +182,29 @@ fn aliases_that_are_away_for_a_moment_lose_no_document_and_stop_no_run() {
     });
 }
 
+/// Elasticsearch ignores `require_alias` in deletes. It then wants to create the index, which the key may not do.
+#[test]
+fn a_delete_that_meets_no_alias_for_a_moment_stops_no_run() {
+    let [first, second, _] = history();
+    let env = TestEnv::with_archives(&[first]);
+    env.run(&[]).exits(0);
+    env.add(&[second]);
+    env.fake.store(|store| store.refuses_to_create = true);
+    env.fake.forget_requests();
+    let is_delete =
+        |request: &Request| request.is_bulk() && request.body.starts_with(br#"{"delete""#.as_slice());
+    env.fake.fail(is_delete, 0, 1, Fault::Hang);
+    let running = env.ingest().args(&["--senders", "1"]).start();
+    env.fake.wait_for(move |record| is_delete(&record.request), 1);
+    let add_again = take_aliases_away(&env, false);
+    env.fake.release();
+    env.fake.wait_for(move |record| is_delete(&record.request), 3);
+    add_again(&env);
+    running.wait().exits(0).counts(&[("rows.deleted", 5)]);
+    assert_converged(&env, "deletes");
+    assert!(env.dead_letters().is_empty());
+}
+
 #[test]
 fn an_alias_without_a_write_index_stops_the_run() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];

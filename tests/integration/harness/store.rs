@@ -26,6 +26,8 @@ pub(crate) struct Store {
     pub(crate) base64: Base64Vectors,
     /// Field types that the server does not know.
     pub(crate) unknown_types: &'static [&'static str],
+    /// Ignores `require_alias` in deletes, as Elasticsearch does, and lets the key create no index.
+    pub(crate) refuses_to_create: bool,
     /// How flat settings are shown, if not as by Elasticsearch.
     pub(crate) show_settings: Option<fn(&Value) -> Value>,
 }
@@ -283,7 +285,8 @@ impl Store {
         let base64 = self.base64;
         let forget = self.forget_deletes;
         let members = self.members(&item.index);
-        if item.require_alias && (members.is_empty() || members.contains(&item.index)) {
+        let requires_alias = item.require_alias && !(self.refuses_to_create && item.operation == "delete");
+        if requires_alias && (members.is_empty() || members.contains(&item.index)) {
             let reason =
                 format!("[require_alias] request flag is [true] and [{}] is not an alias", item.index);
             return refused(item, &item.index, 404, "index_not_found_exception", &reason);
@@ -293,6 +296,13 @@ impl Store {
             if item.operation == "delete" && item.version.is_none() {
                 let reason = format!("no such index [{}]", item.index);
                 return refused(item, &item.index, 404, "index_not_found_exception", &reason);
+            }
+            if self.refuses_to_create {
+                let reason = format!(
+                    "action [indices:admin/auto_create] is unauthorized for API key id [x] of user [x] on indices [{}]",
+                    item.index
+                );
+                return refused(item, &item.index, 403, "security_exception", &reason);
             }
             self.indices.insert(item.index.clone(), Index::new(Value::Null));
         }

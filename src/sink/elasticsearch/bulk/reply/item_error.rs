@@ -58,6 +58,7 @@ impl ItemError {
     pub(super) fn means_move(&self) -> bool {
         match self.kind.as_str() {
             "index_not_found_exception" | "routing_missing_exception" => true,
+            "security_exception" => self.wants_to_create(),
             "illegal_argument_exception" => {
                 self.reason.contains("no write index is defined for alias")
                     || self.reason.contains("has more than one ind")
@@ -66,11 +67,19 @@ impl ItemError {
         }
     }
 
+    /// Returns whether the server would create a missing index if this run might do so. Elasticsearch ignores
+    /// `require_alias` in deletes.
+    fn wants_to_create(&self) -> bool {
+        ["indices:admin/auto_create", "indices:admin/create]"]
+            .iter()
+            .any(|action| self.reason.contains(action))
+    }
+
     /// Returns the message that stops the run if nothing has changed.
     pub(super) fn move_message(&self) -> String {
         let what = self.describe();
         match self.kind.as_str() {
-            "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
+            _ if self.wants_to_create() || self.reason.contains("is not an alias") => format!(
                 "an index is missing or is not an alias ({what}): create it, or run with --create-indices; \
                  if this run does not write to it, an ingest pipeline sends documents there: remove that \
                  pipeline"

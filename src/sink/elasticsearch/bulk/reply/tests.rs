@@ -351,7 +351,7 @@ fn recorded_failures_of_index_or_key_stop_the_run() {
     let missing = judged(&recorded("200_bulk_index_missing").body, Operation::Index, 2);
     assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
     let denied = judged(&recorded("200_bulk_index_missing_no_auto_create").body, Operation::Index, 2);
-    assert!(matches!(denied, Err(Answer::Stop(f)) if f.code == ExitCode::Refused));
+    assert!(matches!(denied, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
     for name in ["401_bulk_key_unknown", "401_bulk_key_malformed"] {
         let judged = judge_answer(&recorded(name));
         assert!(matches!(judged, Some(Answer::Unauthenticated(f)) if f.code == ExitCode::Refused), "{name}");
@@ -442,6 +442,18 @@ fn errors_about_moved_indices_lead_to_a_look_up() {
         assert!(matches!(judged(body.as_bytes(), Operation::Index, 1), Err(Answer::Moved(_))), "{body}");
         let body = format!(r#"{{"docs":[{{"_id":"a"{error}}}]}}"#);
         assert!(matches!(judge_look_up(body.as_bytes(), &["a"]), Err(Answer::Moved(_))), "{body}");
+    }
+    for reason in [
+        "action [indices:admin/auto_create] is unauthorized for API key id [x] of user [y] on indices [posts]",
+        "no permissions for [indices:admin/create] and User [name=x, backend_roles=[], requestedTenant=null]",
+    ] {
+        let error = format!(r#","error":{{"type":"security_exception","reason":"{reason}"}}"#);
+        let body = format!(r#"{{"items":[{{"delete":{{"status":403{error}}}}}]}}"#);
+        let moved = judged(body.as_bytes(), Operation::Delete, 1);
+        assert!(
+            matches!(&moved, Err(Answer::Moved(f)) if f.message.contains("an index is missing")),
+            "{moved:?}"
+        );
     }
     let no_alias = "no such index [elsewhere] and [require_alias] request flag is [true] and [elsewhere] is not an alias";
     let error = format!(r#","error":{{"type":"index_not_found_exception","reason":"{no_alias}"}}"#);
