@@ -105,7 +105,7 @@ impl ItemError {
     /// helps.
     pub(super) fn not_allowed(&self, lacks: &str, grant: &str) -> Answer {
         let what = self.describe();
-        Answer::Stop(refused(if lacks_license(&self.reason) {
+        Answer::Forbidden(refused(if lacks_license(&self.reason) {
             format!("{LICENSE_ADVICE} ({what})")
         } else {
             format!("{lacks} ({what}): {grant}")

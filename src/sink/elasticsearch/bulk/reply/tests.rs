@@ -100,7 +100,7 @@ fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
         assert!(matches!(judge_answer(&whole), Some(Answer::Retry(_))), "{kind}");
     }
     let denied = format!(r#"{{"items":[{}]}}"#, item(403, &error("security_exception")));
-    assert!(matches!(judged(denied.as_bytes(), Operation::Index, 1), Err(Answer::Stop(_))));
+    assert!(matches!(judged(denied.as_bytes(), Operation::Index, 1), Err(Answer::Forbidden(_))));
 }
 
 #[test]
@@ -108,7 +108,9 @@ fn a_license_that_does_not_cover_the_index_is_not_told_as_a_missing_privilege() 
     let error =
         r#","error":{"type":"security_exception","reason":"current license is non-compliant for [x]"}"#;
     let body = format!(r#"{{"items":[{}]}}"#, item(403, error));
-    let Err(Answer::Stop(failure)) = judged(body.as_bytes(), Operation::Index, 1) else { panic!("{body}") };
+    let Err(Answer::Forbidden(failure)) = judged(body.as_bytes(), Operation::Index, 1) else {
+        panic!("{body}")
+    };
     assert!(failure.message.contains("renew the license") && !failure.message.contains("privilege"));
 }
 
@@ -126,7 +128,7 @@ fn every_item_reports_the_type_and_reason_of_its_error() {
         let reported = match judged(body.as_bytes(), Operation::Index, 1).as_deref() {
             Ok([Item::Retry(why)]) => why.clone(),
             Ok([Item::Refused(refusal)]) => format!("{}: {}", refusal.error_type, refusal.reason),
-            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message.clone(),
+            Err(Answer::Forbidden(failure) | Answer::Moved(failure)) => failure.message.clone(),
             other => panic!("{other:?}"),
         };
         assert!(reported.contains(&format!("{kind}: since")), "{reported}");
@@ -205,7 +207,8 @@ fn statuses_that_may_pass_are_retried() {
 fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     for status in [401, 403] {
         let denied = reply(status, r#"{"error":{"type":"security_exception","reason":"no"},"status":403}"#);
-        let Some(Answer::Stop(failure) | Answer::Unauthenticated(failure)) = judge_answer(&denied) else {
+        let Some(Answer::Forbidden(failure) | Answer::Unauthenticated(failure)) = judge_answer(&denied)
+        else {
             panic!("{status}");
         };
         assert_eq!(failure.code, ExitCode::Refused);
@@ -222,7 +225,7 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
     // Amazon words the refusal of a key differently.
     let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
-    let Some(Answer::Stop(failure)) = judge_answer(&reply(403, amazons)) else { panic!() };
+    let Some(Answer::Forbidden(failure)) = judge_answer(&reply(403, amazons)) else { panic!() };
     assert_eq!(failure.code, ExitCode::Refused);
 }
 
@@ -358,7 +361,7 @@ fn recorded_failures_of_index_or_key_stop_the_run() {
     }
     for name in ["403_bulk_no_write_privilege", "403_mget_no_read_privilege"] {
         let judged = judge_answer(&recorded(name));
-        assert!(matches!(judged, Some(Answer::Stop(f)) if f.code == ExitCode::Refused), "{name}");
+        assert!(matches!(judged, Some(Answer::Forbidden(f)) if f.code == ExitCode::Refused), "{name}");
     }
 }
 
@@ -466,7 +469,7 @@ fn errors_about_moved_indices_lead_to_a_look_up() {
 #[test]
 fn a_document_that_must_not_be_looked_up_stops_the_run() {
     let denied = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error("security_exception"));
-    assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Stop(_))));
+    assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Forbidden(_))));
 }
 
 #[test]
@@ -503,5 +506,5 @@ fn contents_of_another_request_are_retried() {
     }
     assert!(matches!(judge_contents(b"<html>", &["a"]), Err(Answer::Retry(_))));
     let refused = br#"{"docs":[{"_id":"a","error":{"type":"security_exception","reason":"no"}}]}"#;
-    assert!(matches!(judge_contents(refused, &["a"]), Err(Answer::Stop(_))));
+    assert!(matches!(judge_contents(refused, &["a"]), Err(Answer::Forbidden(_))));
 }
