@@ -323,6 +323,37 @@ fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     assert_eq!(run.count("rows.deleted"), 1);
 }
 
+#[test]
+fn a_post_in_a_searchable_snapshot_is_not_waited_for() {
+    // The index becomes a snapshot before the run, or while it deletes.
+    for is_seen in [true, false] {
+        let [first, second, _] = history();
+        let env = TestEnv::with_archives(&[first]);
+        env.run(&[]).exits(0);
+        env.fake.store(|store| store.add_index("posts_v2", "posts", true));
+        env.add(&[second]);
+        env.fake.forget_requests();
+        let becomes_snapshot = || {
+            env.fake.store(|store| {
+                let old = store.indices.get_mut("posts_v1").unwrap();
+                old.settings.insert("index.store.type".into(), "remote_snapshot".into());
+            });
+        };
+        let run = if is_seen {
+            becomes_snapshot();
+            env.run(&[]).exits(3).says("posts_v1, an older index behind posts")
+        } else {
+            env.fake.fail_bulks(1, Fault::Hang);
+            let running = env.ingest().start();
+            env.fake.wait_for_bulks(1);
+            becomes_snapshot();
+            env.fake.release();
+            running.wait().exits(3)
+        };
+        run.counts(&[("rows.rejected", 5), ("archives.processed", 1)]);
+    }
+}
+
 /// The server takes every tombstone, so this is not a server that refuses everything.
 #[test]
 fn many_deletions_of_posts_in_a_blocked_older_index_become_dead_letters() {

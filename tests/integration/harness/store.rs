@@ -324,6 +324,10 @@ impl Store {
             let reason = format!("index [{concrete}] blocked by: [FORBIDDEN/8/index write (api)]; ({block})");
             return refused(item, &concrete, 403, "cluster_block_exception", &reason);
         }
+        if index.is_remote_snapshot() {
+            let reason = format!("index [{concrete}] blocked by: [FORBIDDEN/13/remote index is read-only];");
+            return refused(item, &concrete, 403, "cluster_block_exception", &reason);
+        }
         if let (Pipeline::OtherIndex(other), "index") = (index.pipeline, &*item.operation) {
             return self.apply(&Item { index: other.to_owned(), require_alias: false, ..item.clone() });
         }
@@ -374,6 +378,11 @@ impl Index {
     /// Whether actions and look-ups must have a routing.
     pub(crate) fn requires_routing(&self) -> bool {
         self.mapping["_routing"]["required"] == true
+    }
+
+    /// Whether this is a searchable snapshot of OpenSearch, which takes no writes.
+    fn is_remote_snapshot(&self) -> bool {
+        self.settings.get("index.store.type").is_some_and(|kind| kind == "remote_snapshot")
     }
 
     /// Makes the current documents visible to searches.

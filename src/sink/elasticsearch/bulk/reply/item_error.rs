@@ -38,11 +38,13 @@ impl ItemError {
         matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
     }
 
-    /// Returns whether somebody set the block, so that it stays until somebody removes it. The block of a full disk is
-    /// lifted automatically.
+    /// Returns whether somebody set the block, so that it stays until somebody removes it, or the index is a searchable
+    /// snapshot (OpenSearch, `IndexMetadata`). The block of a full disk is lifted automatically.
     pub(super) fn is_lasting_block(&self) -> bool {
         self.is_block()
-            && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
+            && ["index write (api)", "index read-only (api)", "remote index is read-only"]
+                .iter()
+                .any(|block| self.reason.contains(block))
     }
 
     /// Returns whether a version conflict is one of `version_type: internal`, which refuses every new document. This

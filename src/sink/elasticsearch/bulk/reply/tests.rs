@@ -477,6 +477,7 @@ fn a_post_in_a_blocked_older_index_is_refused_and_one_on_a_full_disk_is_retried(
     for (block, refused) in [
         ("FORBIDDEN/8/index write (api)", true),
         ("FORBIDDEN/5/index read-only (api)", true),
+        ("FORBIDDEN/13/remote index is read-only", true),
         ("TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark", false),
     ] {
         let error =
