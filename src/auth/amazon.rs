@@ -1,4 +1,6 @@
-//! Recognizes refusals by Amazon's services.
+//! Recognizes answers of Amazon's services.
+
+use serde_json::Value;
 
 /// Refusals by Amazon's services. Elasticsearch does not send these texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,4 +42,17 @@ pub(super) fn amazon(status: u16, body: &[u8]) -> Option<Amazon> {
         "is not authorized to perform: aoss:",
     ])
     .then_some(Amazon::RefusesSignature)
+}
+
+/// Returns whether Amazon's gateway answers that it does not offer an API. It answers with the status of refused
+/// credentials.
+///
+/// Source: answers of Amazon OpenSearch Service, such as `{"Message":"Your request: '/_xpack' is not allowed."}`.
+pub(crate) fn hides_api(status: u16, body: &[u8]) -> bool {
+    let Some(Value::Object(body)) = (status == 401).then(|| serde_json::from_slice(body).ok()).flatten()
+    else {
+        return false;
+    };
+    let message = ["Message", "message"].iter().find_map(|name| body.get(*name)?.as_str());
+    message.is_some_and(|text| text.starts_with("Your request: '") && text.contains("is not allowed"))
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use ureq::http::header::AUTHORIZATION;
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
-pub(crate) use self::amazon::is_amazons;
 use self::amazon::{Amazon, amazon};
+pub(crate) use self::amazon::{hides_api, is_amazons};
 use self::sigv4::Signer;
 use self::stored::StoredSecret;
 use self::ways::{API_KEY, WAYS};
@@ -125,7 +125,7 @@ impl Auth {
                  authenticate with --username and ELASTICSEARCH_PASSWORD"
                     .to_owned(),
             ),
-            (401, _, _) => Some(self.advice()),
+            (401, _, _) if !hides_api(status, body) => Some(self.advice()),
             _ => None,
         }
     }

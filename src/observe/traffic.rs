@@ -83,7 +83,7 @@ pub enum Again {
     Interrupted,
     /// The index behind a name has changed.
     Moved,
-    /// The credentials were refused. After an outage that may be temporary.
+    /// The credentials or a privilege were refused. After an outage that may be temporary.
     Unauthenticated,
     /// The request was too large; it is sent in halves.
     TooLarge,

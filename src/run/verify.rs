@@ -25,7 +25,7 @@ impl Run<'_> {
         let output = task.output.as_ref().map(|output| open(output, self.stop)).transpose()?;
         let pool = pool(intake.workers)?;
         let sink = self.sink(&server, intake.batch, VectorChoice::Array);
-        // The rows that are sent again are few, so base64 is not tested for them.
+        // The rows that are sent again are few: base64 is sent only if it is required, and preflight has tested it.
         let repairs = task.repair.then(|| VectorEncoding::untested(task.vectors));
         let verifier = Verifier::new(sink, repairs, output);
         for _ in 0..=MAX_ROUNDS {
@@ -51,6 +51,7 @@ fn needs(task: &Verify) -> Needs {
     Needs {
         reads_only: !repair,
         offer: *repair,
+        base64: *repair && task.vectors == VectorChoice::Base64,
         search_by_author: *repair && intake.account_deletions,
         names: server.names,
         pipeline: server.pipeline,

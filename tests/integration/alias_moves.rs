@@ -182,6 +182,29 @@ fn aliases_that_are_away_for_a_moment_lose_no_document_and_stop_no_run() {
     });
 }
 
+/// Elasticsearch ignores `require_alias` in deletes. It then wants to create the index, which the key may not do.
+#[test]
+fn a_delete_that_meets_no_alias_for_a_moment_stops_no_run() {
+    let [first, second, _] = history();
+    let env = TestEnv::with_archives(&[first]);
+    env.run(&[]).exits(0);
+    env.add(&[second]);
+    env.fake.store(|store| store.refuses_to_create = true);
+    env.fake.forget_requests();
+    let is_delete =
+        |request: &Request| request.is_bulk() && request.body.starts_with(br#"{"delete""#.as_slice());
+    env.fake.fail(is_delete, 0, 1, Fault::Hang);
+    let running = env.ingest().args(&["--senders", "1"]).start();
+    env.fake.wait_for(move |record| is_delete(&record.request), 1);
+    let add_again = take_aliases_away(&env, false);
+    env.fake.release();
+    env.fake.wait_for(move |record| is_delete(&record.request), 3);
+    add_again(&env);
+    running.wait().exits(0).counts(&[("rows.deleted", 5)]);
+    assert_converged(&env, "deletes");
+    assert!(env.dead_letters().is_empty());
+}
+
 #[test]
 fn an_alias_without_a_write_index_stops_the_run() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];
@@ -298,6 +321,37 @@ fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     // Five deletions concern posts of the blocked index, which cannot be deleted or written again; the sixth does not.
     run.check(run.reasons("rejected") == ["index_takes_no_writes"], "the reason is named");
     assert_eq!(run.count("rows.deleted"), 1);
+}
+
+#[test]
+fn a_post_in_a_searchable_snapshot_is_not_waited_for() {
+    // The index becomes a snapshot before the run, or while it deletes.
+    for is_seen in [true, false] {
+        let [first, second, _] = history();
+        let env = TestEnv::with_archives(&[first]);
+        env.run(&[]).exits(0);
+        env.fake.store(|store| store.add_index("posts_v2", "posts", true));
+        env.add(&[second]);
+        env.fake.forget_requests();
+        let becomes_snapshot = || {
+            env.fake.store(|store| {
+                let old = store.indices.get_mut("posts_v1").unwrap();
+                old.settings.insert("index.store.type".into(), "remote_snapshot".into());
+            });
+        };
+        let run = if is_seen {
+            becomes_snapshot();
+            env.run(&[]).exits(3).says("posts_v1, an older index behind posts")
+        } else {
+            env.fake.fail_bulks(1, Fault::Hang);
+            let running = env.ingest().start();
+            env.fake.wait_for_bulks(1);
+            becomes_snapshot();
+            env.fake.release();
+            running.wait().exits(3)
+        };
+        run.counts(&[("rows.rejected", 5), ("archives.processed", 1)]);
+    }
 }
 
 /// The server takes every tombstone, so this is not a server that refuses everything.

@@ -262,3 +262,28 @@ fn a_server_that_hides_some_privileges_is_loaded() {
         assert_holds(&env.fake, &archives());
     }
 }
+
+/// Amazon's gateway answers so for APIs that the service does not offer, whatever the credentials.
+#[test]
+fn a_server_that_hides_apis_as_amazon_does_is_loaded() {
+    for (hidden, warning) in [
+        (&["/_has_privileges"][..], "does not show the privileges"),
+        (&["/posts", "/post_tombstones"], ""),
+        (
+            &["/posts", "/post_tombstones", "/_mapping", "/_settings", "/_alias"],
+            "does not show this key whether posts exists",
+        ),
+        (&["/_search_shards"], "does not show where its shards are"),
+    ] {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.use_async_translog();
+        env.fake.admit_by(move |request| {
+            let is_hidden = request.method != "PUT" && hidden.iter().any(|end| request.path.ends_with(end));
+            let message = format!("Your request: '{}' is not allowed.", request.path);
+            is_hidden.then(|| Reply::json(401, &json!({"Message": message})))
+        });
+        env.run(&["--check"]).exits(0);
+        env.run(&[]).exits(0).says(warning);
+        assert_holds(&env.fake, &archives());
+    }
+}

@@ -150,11 +150,20 @@ fn lost_privileges_stop_the_run_at_once() {
 
 #[test]
 fn a_key_refused_right_after_an_outage_is_tried_again() {
-    let env = TestEnv::with_archives(&archives());
-    env.fake.fail_bulks(2, Fault::status(503));
-    env.fake.fail_bulks(3, Fault::status(401));
-    env.run(&[]).exits(0).counts(&[("archives.processed", 2), ("rows.unconfirmed", 0)]);
-    assert_holds(&env.fake, &archives());
+    let requests = |env: &TestEnv, status| env.fake.fail_bulks(3, Fault::status(status));
+    let items = |env: &TestEnv, status| env.fake.fail_items(|_| true, 3, status, "security_exception");
+    let look_ups = |env: &TestEnv, status| env.fake.fail(Request::is_mget, 0, 3, Fault::status(status));
+    for refuse in [&requests as &dyn Fn(&TestEnv, u16), &items, &look_ups] {
+        for status in [401, 403] {
+            let env = TestEnv::with_archives(&archives());
+            env.fake.fail(|request| request.is_bulk() || request.is_mget(), 0, 2, Fault::status(503));
+            refuse(&env, status);
+            env.run(&["--senders", "1", "--vector-encoding", "array"])
+                .exits(0)
+                .counts(&[("archives.processed", 2), ("rows.unconfirmed", 0)]);
+            assert_holds(&env.fake, &archives());
+        }
+    }
 }
 
 #[test]
@@ -172,11 +181,14 @@ fn a_key_refused_during_push_back_stops_the_run_at_once() {
 
 #[test]
 fn a_key_refused_until_the_budget_ends_ends_the_run_as_refused() {
-    let env = TestEnv::with_archives(&archives());
-    env.fake.fail_bulks(2, Fault::status(503));
-    env.fake.fail_bulks(usize::MAX, Fault::status(401));
-    env.ingest().var("RETRY_BUDGET_SEC", "2").run().exits(5).says("API_KEY");
-    assert!(env.state().is_empty() && env.dead_letters().is_empty());
+    for (status, advice) in [(401, "API_KEY"), (403, "grant it read, index, delete")] {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail_bulks(2, Fault::status(503));
+        env.fake.fail_bulks(usize::MAX, Fault::status(status));
+        let run = env.ingest().var("RETRY_BUDGET_SEC", "2").run().exits(5).says(advice);
+        run.check(status == 401 || !run.stderr.contains("is refused: check"), "the key is not in doubt");
+        assert!(env.state().is_empty() && env.dead_letters().is_empty());
+    }
 }
 
 #[test]

@@ -184,6 +184,16 @@ fn differences_are_found_in_every_index_layout() {
 }
 
 #[test]
+fn a_repair_in_base64_is_refused_if_the_server_does_not_read_it() {
+    let env = loaded(aliases());
+    damage(&env);
+    verify(&env, &["--repair", "--vector-encoding", "base64"]).exits(5).says("base64");
+    assert!(env.fake.bulks().is_empty(), "nothing is sent");
+    // A verification sends no vectors.
+    assert_eq!(verify(&env, &["--vector-encoding", "base64"]).code, Some(3));
+}
+
+#[test]
 fn a_post_is_looked_for_in_every_index_behind_the_alias() {
     let env = loaded(aliases());
     env.fake.store(|store| {

@@ -1,6 +1,7 @@
 //! Classifies replies to any request by their status.
 
 use super::client::Reply;
+use crate::auth::hides_api;
 
 /// Advice about an answer that does not come from Elasticsearch.
 pub(crate) const URL_ADVICE: &str =
@@ -33,7 +34,7 @@ pub(crate) fn is_unavailable(reply: &Reply) -> bool {
 pub(super) fn is_not_offered(reply: &Reply) -> bool {
     match reply.status {
         // A refused key is refused for every request.
-        401 => false,
+        401 => hides_api(reply.status, &reply.body),
         400..=499 | 501 => !is_unavailable(reply),
         _ => false,
     }
@@ -62,6 +63,8 @@ mod tests {
             let reply = reply(status, "");
             assert!(is_unavailable(&reply) && !is_not_offered(&reply), "{status}");
         }
+        let amazons = reply(401, r#"{"Message":"Your request: '/_xpack' is not allowed."}"#);
+        assert!(is_not_offered(&amazons) && !amazons.is_page());
         for status in [200, 302, 401] {
             let reply = reply(status, "");
             assert!(!is_unavailable(&reply) && !is_not_offered(&reply), "{status}");

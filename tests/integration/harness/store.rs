@@ -26,6 +26,8 @@ pub(crate) struct Store {
     pub(crate) base64: Base64Vectors,
     /// Field types that the server does not know.
     pub(crate) unknown_types: &'static [&'static str],
+    /// Ignores `require_alias` in deletes, as Elasticsearch does, and lets the key create no index.
+    pub(crate) refuses_to_create: bool,
     /// How flat settings are shown, if not as by Elasticsearch.
     pub(crate) show_settings: Option<fn(&Value) -> Value>,
 }
@@ -283,7 +285,8 @@ impl Store {
         let base64 = self.base64;
         let forget = self.forget_deletes;
         let members = self.members(&item.index);
-        if item.require_alias && (members.is_empty() || members.contains(&item.index)) {
+        let requires_alias = item.require_alias && !(self.refuses_to_create && item.operation == "delete");
+        if requires_alias && (members.is_empty() || members.contains(&item.index)) {
             let reason =
                 format!("[require_alias] request flag is [true] and [{}] is not an alias", item.index);
             return refused(item, &item.index, 404, "index_not_found_exception", &reason);
@@ -293,6 +296,13 @@ impl Store {
             if item.operation == "delete" && item.version.is_none() {
                 let reason = format!("no such index [{}]", item.index);
                 return refused(item, &item.index, 404, "index_not_found_exception", &reason);
+            }
+            if self.refuses_to_create {
+                let reason = format!(
+                    "action [indices:admin/auto_create] is unauthorized for API key id [x] of user [x] on indices [{}]",
+                    item.index
+                );
+                return refused(item, &item.index, 403, "security_exception", &reason);
             }
             self.indices.insert(item.index.clone(), Index::new(Value::Null));
         }
@@ -312,6 +322,10 @@ impl Store {
         }
         if let Some(block) = index.settings.get("index.blocks.write").filter(|block| *block == "true") {
             let reason = format!("index [{concrete}] blocked by: [FORBIDDEN/8/index write (api)]; ({block})");
+            return refused(item, &concrete, 403, "cluster_block_exception", &reason);
+        }
+        if index.is_remote_snapshot() {
+            let reason = format!("index [{concrete}] blocked by: [FORBIDDEN/13/remote index is read-only];");
             return refused(item, &concrete, 403, "cluster_block_exception", &reason);
         }
         if let (Pipeline::OtherIndex(other), "index") = (index.pipeline, &*item.operation) {
@@ -364,6 +378,11 @@ impl Index {
     /// Whether actions and look-ups must have a routing.
     pub(crate) fn requires_routing(&self) -> bool {
         self.mapping["_routing"]["required"] == true
+    }
+
+    /// Whether this is a searchable snapshot of OpenSearch, which takes no writes.
+    fn is_remote_snapshot(&self) -> bool {
+        self.settings.get("index.store.type").is_some_and(|kind| kind == "remote_snapshot")
     }
 
     /// Makes the current documents visible to searches.

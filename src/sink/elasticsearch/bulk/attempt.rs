@@ -135,13 +135,25 @@ impl<'r> Bulk<'r> {
                 Ok(Attempt::Failed)
             }
             Err((Answer::Unauthenticated(failure), _)) => {
-                traffic.again(Again::Unauthenticated);
-                permit.pushed_back(None);
-                patience.refused(self.client.with_advice(failure))?;
-                Ok(Attempt::Failed)
+                self.refused_for_now(permit, patience, self.client.with_advice(failure))
             }
+            Err((Answer::Forbidden(failure), _)) => self.refused_for_now(permit, patience, failure),
             Err((Answer::Stop(failure), _)) => self.fail(failure),
         }
+    }
+
+    /// Waits for the next attempt if the server was away until now, since a node that starts may not know its keys yet.
+    /// Otherwise stops the run with `failure`.
+    fn refused_for_now<T>(
+        &self,
+        permit: Permit<'r>,
+        patience: &mut Patience<'_>,
+        failure: Failure,
+    ) -> Result<Attempt<'r, T>, Stopped> {
+        self.counters.traffic.again(Again::Unauthenticated);
+        permit.pushed_back(None);
+        patience.refused(failure)?;
+        Ok(Attempt::Failed)
     }
 }
 

@@ -47,6 +47,9 @@ pub enum Answer {
     Moved(Failure),
     /// The server refuses the credentials. No request will succeed, unless the server was away until now.
     Unauthenticated(Failure),
+    /// The server accepts the credentials, but does not allow the request. No such request will succeed, unless the
+    /// server was away until now.
+    Forbidden(Failure),
     /// No request will succeed.
     Stop(Failure),
 }
@@ -99,7 +102,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             described()
         ))),
         403 if reply.has_error() => error.not_allowed(LACKS_PRIVILEGE, GRANT_ALL),
-        403 => Answer::Stop(refused(format!(
+        403 => Answer::Forbidden(refused(format!(
             "access is denied, but not by Elasticsearch itself ({}): {URL_ADVICE}",
             described()
         ))),

@@ -41,6 +41,7 @@ impl Reply {
             200..=299 => self.body.trim_ascii_start().first().is_some_and(|first| *first != b'{'),
             300..=399 => true,
             400 | 403 if auth::is_amazons(self.status, &self.body) => false,
+            401 if auth::hides_api(self.status, &self.body) => false,
             _ => match serde_json::from_slice::<Value>(&self.body) {
                 // Elasticsearch answers with an empty object if nothing matches the request.
                 Ok(body) => {

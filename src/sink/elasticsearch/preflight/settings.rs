@@ -23,6 +23,9 @@ const BLOCKS: [(&str, &str); 4] = [
     ("read", "look-ups"),
 ];
 
+/// What OpenSearch sets for a searchable snapshot, which takes no writes although its settings show no block.
+const SEARCHABLE_SNAPSHOT: &str = "index.store.type: remote_snapshot";
+
 /// Ingest pipelines by name, each with the term for its setting.
 pub(super) type Pipelines = Vec<(&'static str, String)>;
 
@@ -77,9 +80,15 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
     checks.extend(judge_closed(index, &settings));
     // An unknown value counts as the worst case.
     let durability = setting("index.translog.durability").unwrap_or("async");
+    let is_snapshot = setting("index.store.type") == Some("remote_snapshot");
+    if is_snapshot {
+        let text = format!("{index} is a searchable snapshot ({SEARCHABLE_SNAPSHOT}): it takes no writes");
+        checks.push(Check::warning("settings", text));
+    }
     let block = ["index.blocks.read_only", "index.blocks.write"]
         .into_iter()
-        .find(|block| setting(block) == Some("true"));
+        .find(|block| setting(block) == Some("true"))
+        .or(is_snapshot.then_some(SEARCHABLE_SNAPSHOT));
     let pipeline = |(name, setting_name)| {
         let pipeline = setting(setting_name).filter(|pipeline| !["", "_none"].contains(pipeline))?;
         Some((name, pipeline.to_owned()))
@@ -202,6 +211,14 @@ mod tests {
         );
         let unread = judge("posts_v1", &json!({"index": {"blocks": {"read": "true"}}}), &json!({}));
         assert!(unread.checks[0].text.contains("look-ups wait") && unread.block.is_none());
+        let snapshot =
+            judge("posts_v1", &json!({"index": {"store": {"type": "remote_snapshot"}}}), &json!({}));
+        assert!(snapshot.checks[0].text.contains("takes no writes"));
+        let older = of_older("posts", "posts_v1", snapshot);
+        assert!(
+            older.len() == 1
+                && older[0].text.contains("remote_snapshot: a delete of a post in it is rejected")
+        );
         let closed = judge("posts_v1", &json!({"index": {"verified_before_close": "true"}}), &json!({}));
         assert_eq!(closed.checks[0].status, Status::Failed);
     }

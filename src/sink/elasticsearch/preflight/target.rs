@@ -72,7 +72,8 @@ fn offer(client: &Client, target: &Target, indices: &Indices, needs: Needs) -> R
     let mut checks = probe::judge_pipelines(client, is_tombstones, &target.write_index, &settings.pipelines)?;
     // A pipeline may send the document to another index, which the server would create unless an alias is required.
     let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
-    let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
+    let has_block = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
+    let is_blocked = settings.block.is_some() || has_block;
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
         let fields = sent(is_tombstones, needs.names.fields);
         let probe = Probe { client, target, index: found, needs, fields };

@@ -38,11 +38,13 @@ impl ItemError {
         matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
     }
 
-    /// Returns whether somebody set the block, so that it stays until somebody removes it. The block of a full disk is
-    /// lifted automatically.
+    /// Returns whether somebody set the block, so that it stays until somebody removes it, or the index is a searchable
+    /// snapshot (OpenSearch, `IndexMetadata`). The block of a full disk is lifted automatically.
     pub(super) fn is_lasting_block(&self) -> bool {
         self.is_block()
-            && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
+            && ["index write (api)", "index read-only (api)", "remote index is read-only"]
+                .iter()
+                .any(|block| self.reason.contains(block))
     }
 
     /// Returns whether a version conflict is one of `version_type: internal`, which refuses every new document. This
@@ -58,6 +60,7 @@ impl ItemError {
     pub(super) fn means_move(&self) -> bool {
         match self.kind.as_str() {
             "index_not_found_exception" | "routing_missing_exception" => true,
+            "security_exception" => self.wants_to_create(),
             "illegal_argument_exception" => {
                 self.reason.contains("no write index is defined for alias")
                     || self.reason.contains("has more than one ind")
@@ -66,11 +69,19 @@ impl ItemError {
         }
     }
 
+    /// Returns whether the server would create a missing index if this run might do so. Elasticsearch ignores
+    /// `require_alias` in deletes.
+    fn wants_to_create(&self) -> bool {
+        ["indices:admin/auto_create", "indices:admin/create]"]
+            .iter()
+            .any(|action| self.reason.contains(action))
+    }
+
     /// Returns the message that stops the run if nothing has changed.
     pub(super) fn move_message(&self) -> String {
         let what = self.describe();
         match self.kind.as_str() {
-            "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
+            _ if self.wants_to_create() || self.reason.contains("is not an alias") => format!(
                 "an index is missing or is not an alias ({what}): create it, or run with --create-indices; \
                  if this run does not write to it, an ingest pipeline sends documents there: remove that \
                  pipeline"
@@ -96,7 +107,7 @@ impl ItemError {
     /// helps.
     pub(super) fn not_allowed(&self, lacks: &str, grant: &str) -> Answer {
         let what = self.describe();
-        Answer::Stop(refused(if lacks_license(&self.reason) {
+        Answer::Forbidden(refused(if lacks_license(&self.reason) {
             format!("{LICENSE_ADVICE} ({what})")
         } else {
             format!("{lacks} ({what}): {grant}")

@@ -100,7 +100,7 @@ fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
         assert!(matches!(judge_answer(&whole), Some(Answer::Retry(_))), "{kind}");
     }
     let denied = format!(r#"{{"items":[{}]}}"#, item(403, &error("security_exception")));
-    assert!(matches!(judged(denied.as_bytes(), Operation::Index, 1), Err(Answer::Stop(_))));
+    assert!(matches!(judged(denied.as_bytes(), Operation::Index, 1), Err(Answer::Forbidden(_))));
 }
 
 #[test]
@@ -108,7 +108,9 @@ fn a_license_that_does_not_cover_the_index_is_not_told_as_a_missing_privilege() 
     let error =
         r#","error":{"type":"security_exception","reason":"current license is non-compliant for [x]"}"#;
     let body = format!(r#"{{"items":[{}]}}"#, item(403, error));
-    let Err(Answer::Stop(failure)) = judged(body.as_bytes(), Operation::Index, 1) else { panic!("{body}") };
+    let Err(Answer::Forbidden(failure)) = judged(body.as_bytes(), Operation::Index, 1) else {
+        panic!("{body}")
+    };
     assert!(failure.message.contains("renew the license") && !failure.message.contains("privilege"));
 }
 
@@ -126,7 +128,7 @@ fn every_item_reports_the_type_and_reason_of_its_error() {
         let reported = match judged(body.as_bytes(), Operation::Index, 1).as_deref() {
             Ok([Item::Retry(why)]) => why.clone(),
             Ok([Item::Refused(refusal)]) => format!("{}: {}", refusal.error_type, refusal.reason),
-            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message.clone(),
+            Err(Answer::Forbidden(failure) | Answer::Moved(failure)) => failure.message.clone(),
             other => panic!("{other:?}"),
         };
         assert!(reported.contains(&format!("{kind}: since")), "{reported}");
@@ -205,7 +207,8 @@ fn statuses_that_may_pass_are_retried() {
 fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     for status in [401, 403] {
         let denied = reply(status, r#"{"error":{"type":"security_exception","reason":"no"},"status":403}"#);
-        let Some(Answer::Stop(failure) | Answer::Unauthenticated(failure)) = judge_answer(&denied) else {
+        let Some(Answer::Forbidden(failure) | Answer::Unauthenticated(failure)) = judge_answer(&denied)
+        else {
             panic!("{status}");
         };
         assert_eq!(failure.code, ExitCode::Refused);
@@ -222,7 +225,7 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
     // Amazon words the refusal of a key differently.
     let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
-    let Some(Answer::Stop(failure)) = judge_answer(&reply(403, amazons)) else { panic!() };
+    let Some(Answer::Forbidden(failure)) = judge_answer(&reply(403, amazons)) else { panic!() };
     assert_eq!(failure.code, ExitCode::Refused);
 }
 
@@ -351,14 +354,14 @@ fn recorded_failures_of_index_or_key_stop_the_run() {
     let missing = judged(&recorded("200_bulk_index_missing").body, Operation::Index, 2);
     assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
     let denied = judged(&recorded("200_bulk_index_missing_no_auto_create").body, Operation::Index, 2);
-    assert!(matches!(denied, Err(Answer::Stop(f)) if f.code == ExitCode::Refused));
+    assert!(matches!(denied, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
     for name in ["401_bulk_key_unknown", "401_bulk_key_malformed"] {
         let judged = judge_answer(&recorded(name));
         assert!(matches!(judged, Some(Answer::Unauthenticated(f)) if f.code == ExitCode::Refused), "{name}");
     }
     for name in ["403_bulk_no_write_privilege", "403_mget_no_read_privilege"] {
         let judged = judge_answer(&recorded(name));
-        assert!(matches!(judged, Some(Answer::Stop(f)) if f.code == ExitCode::Refused), "{name}");
+        assert!(matches!(judged, Some(Answer::Forbidden(f)) if f.code == ExitCode::Refused), "{name}");
     }
 }
 
@@ -443,6 +446,18 @@ fn errors_about_moved_indices_lead_to_a_look_up() {
         let body = format!(r#"{{"docs":[{{"_id":"a"{error}}}]}}"#);
         assert!(matches!(judge_look_up(body.as_bytes(), &["a"]), Err(Answer::Moved(_))), "{body}");
     }
+    for reason in [
+        "action [indices:admin/auto_create] is unauthorized for API key id [x] of user [y] on indices [posts]",
+        "no permissions for [indices:admin/create] and User [name=x, backend_roles=[], requestedTenant=null]",
+    ] {
+        let error = format!(r#","error":{{"type":"security_exception","reason":"{reason}"}}"#);
+        let body = format!(r#"{{"items":[{{"delete":{{"status":403{error}}}}}]}}"#);
+        let moved = judged(body.as_bytes(), Operation::Delete, 1);
+        assert!(
+            matches!(&moved, Err(Answer::Moved(f)) if f.message.contains("an index is missing")),
+            "{moved:?}"
+        );
+    }
     let no_alias = "no such index [elsewhere] and [require_alias] request flag is [true] and [elsewhere] is not an alias";
     let error = format!(r#","error":{{"type":"index_not_found_exception","reason":"{no_alias}"}}"#);
     let moved = judged(format!(r#"{{"items":[{}]}}"#, item(404, &error)).as_bytes(), Operation::Index, 1);
@@ -454,7 +469,7 @@ fn errors_about_moved_indices_lead_to_a_look_up() {
 #[test]
 fn a_document_that_must_not_be_looked_up_stops_the_run() {
     let denied = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error("security_exception"));
-    assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Stop(_))));
+    assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Forbidden(_))));
 }
 
 #[test]
@@ -462,6 +477,7 @@ fn a_post_in_a_blocked_older_index_is_refused_and_one_on_a_full_disk_is_retried(
     for (block, refused) in [
         ("FORBIDDEN/8/index write (api)", true),
         ("FORBIDDEN/5/index read-only (api)", true),
+        ("FORBIDDEN/13/remote index is read-only", true),
         ("TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark", false),
     ] {
         let error =
@@ -491,5 +507,5 @@ fn contents_of_another_request_are_retried() {
     }
     assert!(matches!(judge_contents(b"<html>", &["a"]), Err(Answer::Retry(_))));
     let refused = br#"{"docs":[{"_id":"a","error":{"type":"security_exception","reason":"no"}}]}"#;
-    assert!(matches!(judge_contents(refused, &["a"]), Err(Answer::Stop(_))));
+    assert!(matches!(judge_contents(refused, &["a"]), Err(Answer::Forbidden(_))));
 }
