@@ -217,6 +217,20 @@ fn a_silent_node_is_replaced_by_another_one() {
 }
 
 #[test]
+fn a_request_under_way_at_a_signal_goes_to_no_further_node() {
+    let (env, _) = env();
+    let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));
+    env.fake.fail_bulks(usize::MAX, Fault::Hang);
+    let run = to(&env, &[&nodes[0], &nodes[1]]).args(&["--senders", "1", "--vector-encoding", "array"]);
+    // The shortest time limit of a request is 10 s.
+    let running = run.args(&["--retry-budget", "1"]).start();
+    env.fake.wait_for_bulks(1);
+    running.signal("TERM");
+    let run = running.wait().exits(143);
+    run.check(env.fake.bulks().len() == 1, "only one node gets it");
+}
+
+#[test]
 fn the_server_is_unavailable_only_if_no_node_answers() {
     let (env, _) = env();
     let [one, other] = [(); 2].map(|()| Front::of(&env.fake.url()));

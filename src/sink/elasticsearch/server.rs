@@ -61,7 +61,8 @@ impl Server {
         // Senders send posts, workers find out how vectors are read, and the ledger flushes.
         let idle_connections = senders.max + workers + 1;
         let client =
-            Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
+            Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?
+                .stopping_at(stop);
         let requests = PreflightRequests { client: &client, stop, budget, page_budget: *page_budget };
         let mut created = Vec::new();
         if *create_indices {

@@ -7,6 +7,7 @@ use super::Client;
 use super::request::{Answered, Outgoing};
 use crate::http::TransportError;
 use crate::http::nodes::{Nodes, Turn};
+use crate::process::shutdown::Stop;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 
 /// Time limit of the small request that checks whether a node is back.
@@ -58,7 +59,12 @@ impl Client {
         let mut failed = FailedNodes::default();
         // A page says that its node is wrong only if another node has an answer to the same request.
         let mut pages: Vec<(usize, String)> = Vec::new();
-        for node in self.nodes.order(ask.sent.is_some(), Instant::now()) {
+        // Requests that begin after the stop, such as those before marking, may need another node.
+        let stop = self.stop.as_ref().filter(|stop| !stop.is_requested());
+        for (nth, node) in self.nodes.order(ask.sent.is_some(), Instant::now()).into_iter().enumerate() {
+            if nth > 0 && stop.is_some_and(Stop::is_requested) {
+                break;
+            }
             if !self.is_usable(node, &mut failed) {
                 continue;
             }
