@@ -4,6 +4,7 @@
 //! so every wait ends at once and nothing polls.
 
 use std::any::Any;
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,6 +77,12 @@ struct Shared {
     open: Mutex<Option<Sender<()>>>,
     closed: Receiver<()>,
     pulse: Pulse,
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stop").field(&self.reason()).finish()
+    }
 }
 
 impl Default for Stop {

@@ -156,6 +156,11 @@ impl Throttle {
         Ok(permit)
     }
 
+    /// Records that a request without a permit found the server away. Others may find it starting.
+    pub fn found_away(&self) {
+        self.state.lock().away = true;
+    }
+
     /// Returns the health of the server.
     pub fn health(&self) -> Health {
         health_without_progress_for(self.state.lock().failing_since.map(|since| since.elapsed()))

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Run, start};
+use super::{MAX_ROUNDS, Run, start};
 use crate::common::exit::Failure;
 use crate::config::{self, VectorChoice};
 use crate::model::Archive;
-use crate::pipeline::ledger::Ledger;
+use crate::pipeline::ledger::{Ledger, moves_for_ever};
 use crate::pipeline::replay::Replay;
 use crate::pipeline::replay::dead_letters::DeadLetterLines;
 use crate::pipeline::stages::stages;
@@ -49,7 +49,7 @@ impl Run<'_> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = Arc::new(Archive { name, path: path.to_owned(), ..Archive::default() });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
-        loop {
+        for _ in 0..=MAX_ROUNDS {
             let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
                 .watched_by(&self.refusals);
             let file = file.clone();
@@ -61,5 +61,6 @@ impl Run<'_> {
             }
             lines = open()?;
         }
+        Err(moves_for_ever())
     }
 }

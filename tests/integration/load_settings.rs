@@ -183,6 +183,23 @@ fn settings_are_restored_despite_a_short_outage() {
 }
 
 #[test]
+fn pages_instead_of_answers_about_settings_are_an_outage() {
+    let before = [("index.number_of_replicas", "2")];
+    for (n, status) in [404, 302, 403, 405, 401].into_iter().enumerate() {
+        // Each index is read and changed, and later restored.
+        for (is_hit, after) in [(is_look_up as fn(&Request) -> bool, [0, 2, 4, 5]), (is_update, [0, 1, 2, 3])]
+        {
+            let env = env_with(&before);
+            env.fake.fail(is_hit, after[n % 4], 1 + n % 2, Fault::page(status));
+            env.run(&["--bulk-load-settings"]).exits(0);
+            assert_eq!(settings(&env, "posts"), map(&before));
+            assert!(settings(&env, "post_tombstones").is_empty());
+            assert_eq!(env.read(RECORD), None);
+        }
+    }
+}
+
+#[test]
 fn a_failed_restore_says_what_to_do_by_hand() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));

@@ -1,5 +1,6 @@
 //! Several nodes of one cluster: requests rotate, failing nodes are left out, and no other node is contacted.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::harness::archives::Archive;
@@ -158,6 +159,43 @@ fn the_node_that_refuses_the_credentials_is_named() {
 }
 
 #[test]
+fn a_key_that_all_nodes_refuse_after_an_outage_ends_the_run_as_refused() {
+    for is_in_the_middle in [false, true] {
+        let (env, _) = env();
+        let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));
+        // Each node fails once or twice, and then refuses the key.
+        if is_in_the_middle {
+            let bulks = AtomicUsize::new(0);
+            let is_later = move |request: &Request| {
+                bulks.fetch_add(usize::from(request.is_bulk()), Ordering::Relaxed) >= 2
+            };
+            env.fake.fail(is_later, 0, usize::MAX, Fault::status(401));
+            env.fake.fail_bulks(2, Fault::status(503));
+        } else {
+            env.fake.fail(|_| true, 0, 4, Fault::status(503));
+            env.fake.fail(|_| true, 0, usize::MAX, Fault::status(401));
+        }
+        let run = to(&env, &[&nodes[0], &nodes[1]]).args(&["--senders", "1"]);
+        let run = run.var("RETRY_BUDGET_SEC", "3").run().exits(5).says("ELASTICSEARCH_API_KEY is refused");
+        run.check(env.state().is_empty(), "nothing is marked");
+    }
+}
+
+#[test]
+fn nodes_that_learn_their_keys_after_an_outage_are_used_again() {
+    let (env, archives) = env();
+    let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));
+    let bulks = AtomicUsize::new(0);
+    let is_later =
+        move |request: &Request| bulks.fetch_add(usize::from(request.is_bulk()), Ordering::Relaxed) >= 2;
+    env.fake.fail(is_later, 0, 6, Fault::status(401));
+    env.fake.fail_bulks(2, Fault::status(503));
+    // With more, a request may meet a node whose failure has not arrived yet.
+    to(&env, &[&nodes[0], &nodes[1]]).args(&["--senders", "1", "--vector-encoding", "array"]).run().exits(0);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
 fn a_request_that_is_too_large_for_one_node_leaves_none_out() {
     let (env, archives) = env();
     let other = Front::of(&env.fake.url());
@@ -176,6 +214,20 @@ fn a_silent_node_is_replaced_by_another_one() {
     silent.set_conduct(Conduct::Silent);
     let run = to(&env, &[&silent, &good]).args(&["--check"]).run().exits(0);
     run.check(run.stderr.contains(&format!("{} is left out", silent.url())), "the node is reported");
+}
+
+#[test]
+fn a_request_under_way_at_a_signal_goes_to_no_further_node() {
+    let (env, _) = env();
+    let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));
+    env.fake.fail_bulks(usize::MAX, Fault::Hang);
+    let run = to(&env, &[&nodes[0], &nodes[1]]).args(&["--senders", "1", "--vector-encoding", "array"]);
+    // The shortest time limit of a request is 10 s.
+    let running = run.args(&["--retry-budget", "1"]).start();
+    env.fake.wait_for_bulks(1);
+    running.signal("TERM");
+    let run = running.wait().exits(143);
+    run.check(env.fake.bulks().len() == 1, "only one node gets it");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! `--replay`: refused documents are sent again, and later changes survive.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::archives::{Archive, delete, post, unreadable, uri};
@@ -220,4 +223,19 @@ fn flags_that_conflict_with_a_replay_are_refused() {
     env.ingest().without("ELASTICSEARCH_URL").args(&["--replay", "dead"]).run().exits(2);
     env.run(&["--replay", "dead"]).exits(0).counts(&[("rows.read", 0)]);
     assert_eq!(env.read("dead").as_deref(), Some(""));
+}
+
+#[test]
+fn a_replay_into_shards_that_restart_again_and_again_ends() {
+    let env = refused(&[Archive::new("20251218_000000").with_all(posts("p", 1))], &["p0"]);
+    env.fake.use_async_translog();
+    let is_flush = |request: &Request| request.path.ends_with("/_flush");
+    env.fake.fail(is_flush, 0, usize::MAX, Fault::Delay(Duration::from_millis(50)));
+    let mut running = env.ingest().args(&["--replay", DEAD_LETTERS]).start();
+    while running.is_running() {
+        env.fake.store(|store| store.node_starts += 1);
+        thread::sleep(Duration::from_millis(5));
+    }
+    let run = running.wait().exits(4).says("the indices keep changing").says("restarted shards");
+    run.check(env.fake.bulks().len() > 20, "it is tried often enough");
 }

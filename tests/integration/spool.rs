@@ -3,14 +3,16 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::harness::archives::{Archive, write_aged};
+use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, Running, STATE_FILE, TestEnv, posts, wait_until};
+use crate::harness::{Invocation, Running, STATE_FILE, TestEnv, in_parallel, posts, wait_until};
 
 fn archives() -> [Archive; 3] {
     ["20251218_000000", "20251218_000100", "20251218_000200"]
@@ -295,4 +297,46 @@ fn a_broken_file_is_reported_once_over_several_looks() {
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("stays pending")).count();
     run.check(told == 2, "it is reported when found, and again when changed");
+}
+
+#[test]
+fn archives_that_come_while_the_server_learns_its_keys_stop_no_spooler() {
+    // Longer than names may be away.
+    const STARTING: Duration = Duration::from_secs(20);
+    // The outage meets a sender, or a look that finds nothing to send.
+    in_parallel([true, false], |meets_sender| {
+        let [before, during, meanwhile] = archives();
+        let env = TestEnv::with_archives(std::slice::from_ref(&before));
+        let mut running = spool(&env).start().may_take(Duration::from_secs(120));
+        env.wait_for_processed(std::slice::from_ref(&before));
+        let begins =
+            move |request: &Request| if meets_sender { request.is_bulk() } else { request.method == "GET" };
+        let since: OnceLock<Instant> = OnceLock::new();
+        let is_starting = move |request: &Request| {
+            let is_later = since.get().is_some();
+            if begins(request) {
+                since.get_or_init(Instant::now);
+            }
+            is_later && since.get().is_some_and(|since| since.elapsed() < STARTING)
+        };
+        env.fake.forget_requests();
+        env.fake.fail(is_starting, 0, usize::MAX, Fault::status(401));
+        env.fake.fail(begins, 0, 1, Fault::status(503));
+        if meets_sender {
+            env.add(std::slice::from_ref(&during));
+            env.fake.wait_for_bulks(1);
+        } else {
+            env.fake.wait_for(|record| record.request.method == "GET", 1);
+            env.add(std::slice::from_ref(&during));
+        }
+        env.add(std::slice::from_ref(&meanwhile));
+        let all = [before, during, meanwhile];
+        while running.is_running() && env.state().len() < all.len() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        env.wait_for_processed(&all);
+        running.signal("TERM");
+        running.wait().exits(0);
+        assert_holds(&env.fake, &all);
+    });
 }

@@ -7,10 +7,10 @@ use rustix::io::Errno;
 
 use crate::common::exit::{ExitCode, Failure};
 
-/// Returns the failure of a run whose archives cannot be marked, however often they are repeated.
+/// Returns the failure of a run that cannot mark its archives, or end its replay, however often it repeats them.
 pub fn moves_for_ever() -> Failure {
-    let message = "the aliases of the indices keep moving before archives can be marked: find out \
-    who changes them, and run again";
+    let message = "the indices keep changing (aliases that move, restarted shards, or failed requests where shards are \
+    hidden) before what was sent can count as done: find out what changes them, and run again";
     Failure::new(ExitCode::Unavailable, message)
 }
 

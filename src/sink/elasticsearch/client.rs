@@ -22,6 +22,7 @@ use crate::config;
 use crate::http::encoding::gzip;
 use crate::http::nodes::Nodes;
 use crate::http::{self, TransportError};
+use crate::process::shutdown::Stop;
 
 mod counted;
 mod failover;
@@ -44,6 +45,8 @@ pub struct Client {
     base_url: Arc<str>,
     auth: Auth,
     limits: RequestLimits,
+    /// The end of the run, after which a request that is under way goes to no further node.
+    stop: Option<Stop>,
     /// Gzip level of bulk requests; 0 sends them uncompressed.
     compression: u8,
     /// Counter of the bytes of bulk requests as sent, after compression.
@@ -87,6 +90,7 @@ impl Client {
             base_url: settings.urls.join(", ").into(),
             auth: settings.auth.clone(),
             limits,
+            stop: None,
             compression: settings.compression,
             bytes_on_wire: Arc::default(),
             refuses_expect: Arc::default(),
@@ -97,6 +101,11 @@ impl Client {
             hidden_paths: Arc::default(),
             masks_content: true,
         })
+    }
+
+    /// Returns a client whose requests that are under way at this stop go to no further node.
+    pub fn stopping_at(self, stop: &Stop) -> Self {
+        Self { stop: Some(stop.clone()), ..self }
     }
 
     /// Counts the bytes of bulk requests, as sent, into `counter`.

@@ -15,8 +15,8 @@ mod replies;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::answer::{NoAnswer, answer};
-use super::client::{Client, ContentType, Reply, RequestLimits};
+use super::answer::{NoAnswer, answer, pages_as_outages};
+use super::client::{Client, ContentType, RequestLimits};
 use super::flat::Values;
 use super::retrying::{policy, retry};
 use crate::common::exit::Failure;
@@ -123,7 +123,7 @@ impl LoadSettings {
     fn apply_once(&self) -> Result<Record, NoAnswer> {
         let mut shown = Record::new();
         for (index, changes) in &self.record {
-            judge_update(index, &self.send(index, &changes.during())?)?;
+            self.update(index, &changes.during())?;
             let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
             shown.insert(index.clone(), changes.as_shown(&now));
         }
@@ -219,7 +219,7 @@ impl LoadSettings {
             return Ok(());
         }
         has_time(end)?;
-        judge_update(index, &self.send(index, &update)?)?;
+        self.update(index, &update)?;
         log::info!("the settings of {index} are restored: {}", json(&update));
         Ok(())
     }
@@ -227,12 +227,20 @@ impl LoadSettings {
     /// Returns the settings of an index; None: there is no such index.
     fn settings_of(&self, index: &str) -> Result<Option<Values>, NoAnswer> {
         let path = format!("/{}/_settings?flat_settings=true&master_timeout=4s", percent_encoded(index));
-        parse_settings(index, &answer(&self.client, self.client.get(&path))?)
+        self.ask(|client| parse_settings(index, &answer(client, client.get(&path))?))
     }
 
-    fn send(&self, index: &str, update: &Update<'_>) -> Result<Reply, NoAnswer> {
+    fn update(&self, index: &str, update: &Update<'_>) -> Result<(), NoAnswer> {
         let path = format!("/{}/_settings?{SERVER_TIMEOUTS}", percent_encoded(index));
-        answer(&self.client, self.client.put(&path, ContentType::Json, json(update).as_bytes()))
+        let body = json(update);
+        self.ask(|client| {
+            judge_update(index, &answer(client, client.put(&path, ContentType::Json, body.as_bytes()))?)
+        })
+    }
+
+    /// Makes a request. The preflight has passed, so a page is an outage.
+    fn ask<T>(&self, ask: impl FnOnce(&Client) -> Result<T, NoAnswer>) -> Result<T, NoAnswer> {
+        pages_as_outages(&self.client.recording_pages(), ask)
     }
 
     /// Returns the failure for settings that could not be restored, with what to do.

@@ -19,7 +19,7 @@ use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 use crate::sink::elasticsearch::preflight::{self, Needs, Report};
 use crate::sink::elasticsearch::retrying::{MOVING, policy, retry, retry_for, retry_until_stopped};
-use crate::sink::elasticsearch::targets::Target;
+use crate::sink::elasticsearch::targets::{Target, Targets};
 
 /// The server that a run writes to.
 pub struct Server {
@@ -61,7 +61,8 @@ impl Server {
         // Senders send posts, workers find out how vectors are read, and the ledger flushes.
         let idle_connections = senders.max + workers + 1;
         let client =
-            Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
+            Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?
+                .stopping_at(stop);
         let requests = PreflightRequests { client: &client, stop, budget, page_budget: *page_budget };
         let mut created = Vec::new();
         if *create_indices {
@@ -119,25 +120,23 @@ impl Server {
     /// Looks up whether the indices behind the names have changed. The time limit is short, because the run looks for
     /// archives even while the server hangs. An unavailable server is not an error here: the senders wait for it. Names
     /// that cannot be written to are an error only if something `is_to_send`, since they may be fixed until then, and if
-    /// that lasts for [`MOVING`].
+    /// that lasts for [`MOVING`], or after an outage for as long as the server may be starting.
     ///
     /// # Errors
     ///
     /// Returns a failure if a name can no longer be written to.
     pub fn look(&self, is_to_send: bool, stop: &Stop) -> Result<(), Failure> {
-        let retries = Retries::new(stop, policy(self.budget));
-        let look =
-            |_| match self.targets.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
-                Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error),
-                Ok(_) | Err(_) => Ok(()),
-            };
-        Ok(retry_for(&retries, MOVING, look)?)
+        let look = |_| match self.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
+            Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        };
+        Ok(retry_for(&self.retries(stop), MOVING, look)?)
     }
 
     /// Flushes the indices if a confirmation does not mean that a document is on disk. Checks that the indices behind the
     /// names are still the same, and returns the generation that counts.
     pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
-        let retries = Retries::new(stop, policy(self.budget));
+        let retries = self.retries(stop);
         let seen = self.targets.now();
         let Names { posts, tombstones, .. } = self.names;
         let both = format!("{posts},{tombstones}");
@@ -146,8 +145,22 @@ impl Server {
                 pages_as_outages(&self.client.within(call).recording_pages(), |client| flush(client, &both))
             })?;
         }
-        let refresh = |call| self.targets.refresh(&self.client.within(call), seen.generation);
+        let refresh = |call| self.refresh(&self.client.within(call), seen.generation);
         Ok(retry_for(&retries, MOVING, refresh)?.generation)
+    }
+
+    /// Looks the targets up again, and tells the senders of an outage.
+    fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, NoAnswer> {
+        self.targets.refresh(client, seen).inspect_err(|error| {
+            if matches!(error, NoAnswer::Unavailable(_)) {
+                self.throttle.found_away();
+            }
+        })
+    }
+
+    /// Returns the retries of requests made while the senders are at work, which share their outages.
+    fn retries<'s>(&'s self, stop: &'s Stop) -> Retries<'s> {
+        Retries::new(stop, policy(self.budget)).shared_health(&*self.throttle)
     }
 }
 

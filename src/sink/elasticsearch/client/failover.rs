@@ -7,6 +7,7 @@ use super::Client;
 use super::request::{Answered, Outgoing};
 use crate::http::TransportError;
 use crate::http::nodes::{Nodes, Turn};
+use crate::process::shutdown::Stop;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 
 /// Time limit of the small request that checks whether a node is back.
@@ -58,9 +59,13 @@ impl Client {
         let mut failed = FailedNodes::default();
         // A page says that its node is wrong only if another node has an answer to the same request.
         let mut pages: Vec<(usize, String)> = Vec::new();
-        for node in self.nodes.order(ask.sent.is_some(), Instant::now()) {
-            if !self.is_usable(node) {
-                failed.skipped(self.nodes.url(node));
+        // Requests that begin after the stop, such as those before marking, may need another node.
+        let stop = self.stop.as_ref().filter(|stop| !stop.is_requested());
+        for (nth, node) in self.nodes.order(ask.sent.is_some(), Instant::now()).into_iter().enumerate() {
+            if nth > 0 && stop.is_some_and(Stop::is_requested) {
+                break;
+            }
+            if !self.is_usable(node, &mut failed) {
                 continue;
             }
             let result = self.send_to(node, ask);
@@ -83,11 +88,15 @@ impl Client {
         failed.result()
     }
 
-    /// Returns whether a request can be sent to a node. A node that has failed is probed first.
-    fn is_usable(&self, node: usize) -> bool {
+    /// Returns whether a request can be sent to a node, or adds the node to those that failed. A node that has failed is
+    /// probed first.
+    fn is_usable(&self, node: usize, failed: &mut FailedNodes) -> bool {
         match self.nodes.begin(node) {
             Turn::Ready => return true,
-            Turn::Busy => return false,
+            Turn::Busy => {
+                failed.skipped(self.nodes.url(node));
+                return false;
+            }
             Turn::Probe => {}
         }
         let result = self.within(PROBE).send_to(node, &Outgoing::get("/"));
@@ -98,6 +107,12 @@ impl Client {
             }
             Some(why) => {
                 self.leave_out(node, &why);
+                match result {
+                    Ok(answered) if answered.reply.status == 401 && !answered.reply.is_page() => {
+                        failed.refusal = Some(answered);
+                    }
+                    _ => failed.skipped(self.nodes.url(node)),
+                }
                 false
             }
         }
@@ -155,6 +170,9 @@ struct FailedNodes {
     reply: Option<Answered>,
     /// The last error. A temporary one takes precedence over a permanent one.
     error: Option<TransportError>,
+    /// The last refusal of the credentials by a node that has failed before, and may still be starting. It counts only if
+    /// the request has met no outage: the node may learn its keys while another one is away.
+    refusal: Option<Answered>,
     reasons: Vec<String>,
 }
 
@@ -182,7 +200,8 @@ impl FailedNodes {
 
     fn result(self) -> Result<Answered, TransportError> {
         let reasons = self.reasons.join("; ");
-        match (self.reply, self.error) {
+        let refusal = self.refusal.filter(|_| self.error.is_none());
+        match (self.reply.or(refusal), self.error) {
             (Some(answered), _) => Ok(answered),
             (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(reasons)),
             (None, Some(TransportError::RefusedByProxy(_))) => Err(TransportError::RefusedByProxy(reasons)),
@@ -191,5 +210,31 @@ impl FailedNodes {
             (None, Some(TransportError::TimedOut)) => Err(TransportError::TimedOut),
             (None, _) => Err(TransportError::Connect(reasons)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ureq::http::HeaderMap;
+
+    use super::*;
+    use crate::sink::elasticsearch::client::Reply;
+
+    fn answered(status: u16) -> Answered {
+        let reply = Reply { status, retry_after: None, body: Vec::new() };
+        Answered { reply, headers: HeaderMap::new(), sent: HeaderMap::new() }
+    }
+
+    #[test]
+    fn a_starting_node_refuses_the_credentials_only_if_no_other_node_is_away() {
+        let status = |others: Vec<Result<Answered, TransportError>>| {
+            let mut failed = FailedNodes { refusal: Some(answered(401)), ..FailedNodes::default() };
+            failed.skipped("a");
+            others.into_iter().for_each(|result| failed.add("b", result));
+            failed.result().map(|answered| answered.reply.status)
+        };
+        assert!(matches!(status(vec![]), Ok(401)));
+        assert!(matches!(status(vec![Ok(answered(503))]), Ok(503)));
+        assert!(matches!(status(vec![Err(TransportError::TimedOut)]), Err(TransportError::TimedOut)));
     }
 }
