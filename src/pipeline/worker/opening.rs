@@ -24,9 +24,9 @@ impl Workers<'_> {
         let opened = match content {
             Content::AtPath => self.read_file(archive, buffers),
             Content::Downloaded(download) => download.and_then(|download| {
-                let is_in_parts = download.is_in_parts();
+                let may_be_mixed = download.may_be_mixed();
                 self.unpack(archive, download, buffers).map_err(|error| match error {
-                    ArchiveError::Broken(why) if is_in_parts => ArchiveError::Unavailable(format!(
+                    ArchiveError::Broken(why) if may_be_mixed => ArchiveError::Unavailable(format!(
                         "its download was interrupted, and what arrived is damaged ({why}): the next look downloads it \
                          again"
                     )),

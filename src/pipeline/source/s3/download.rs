@@ -28,8 +28,8 @@ pub(super) struct Downloaded {
     pub(super) bytes: Vec<u8>,
     /// Its ETag, if it has been replaced since it was listed.
     pub(super) etag: Option<String>,
-    /// Whether the bytes are of several replies.
-    pub(super) is_in_parts: bool,
+    /// Whether the bytes may be of different objects, since they are of several replies.
+    pub(super) may_be_mixed: bool,
 }
 
 /// Why an object could not be downloaded.
@@ -71,8 +71,8 @@ pub(super) fn download(
         patience.begin();
         let (why, retry_after) = match attempt(object, &mut part, service) {
             Ok(()) => {
-                let (etag, is_in_parts) = (part.new_etag(object), part.is_in_parts());
-                return Ok(Downloaded { etag, is_in_parts, bytes: part.into_bytes() });
+                let (etag, may_be_mixed) = (part.new_etag(object), part.may_be_mixed());
+                return Ok(Downloaded { etag, may_be_mixed, bytes: part.into_bytes() });
             }
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {

@@ -87,8 +87,8 @@ pub(super) struct Part {
     modified: Option<String>,
     /// Whether the bytes are of a body with `Content-Encoding: gzip`.
     may_be_gzip: bool,
-    /// Whether the bytes are of several bodies.
-    is_in_parts: bool,
+    /// Whether the bytes are of several bodies, and no strong ETag says that these are of the same object.
+    may_be_mixed: bool,
     /// The maximum of bytes received. If a server does not support ranges, or if the object has changed, bytes are
     /// discarded and arrive again. Only bytes beyond the maximum count as progress.
     most: usize,
@@ -124,7 +124,9 @@ impl Part {
                 && answer.length.is_none_or(|length| length == self.length)
                 && answer.may_be_gzip == self.may_be_gzip
                 && is_same;
-            (self.is_framed, self.is_in_parts) = (answer.is_framed, true);
+            let is_proven = answer.etag.as_deref().is_some_and(|etag| !etag.starts_with("W/"));
+            self.is_framed = answer.is_framed;
+            self.may_be_mixed |= !is_proven;
             return if fits { Ok(()) } else { Err(GetError::Changed) };
         }
         let listed = object.bytes;
@@ -133,7 +135,7 @@ impl Part {
         if answer.may_be_gzip && answer.length.is_none_or(|length| length as u64 != listed) {
             return self.begin_compressed(answer, object);
         }
-        (self.inflated, self.is_in_parts) = (None, false);
+        (self.inflated, self.may_be_mixed) = (None, false);
         if let Some(length) = answer.length.filter(|&length| length as u64 != listed) {
             if !is_replaced {
                 return Err(GetError::Other(format!("it has {length} bytes, but is listed with {listed}")));
@@ -259,9 +261,9 @@ impl Part {
         (read.is_err() || self.is_replaced).then_some(self.bytes.as_slice())
     }
 
-    /// Whether the bytes are of several bodies.
-    pub(super) fn is_in_parts(&self) -> bool {
-        self.is_in_parts
+    /// Whether the bytes may be of different objects.
+    pub(super) fn may_be_mixed(&self) -> bool {
+        self.may_be_mixed
     }
 
     /// Returns the maximum of bytes received.

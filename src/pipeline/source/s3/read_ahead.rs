@@ -41,7 +41,7 @@ pub(super) fn downloads_at_once(workers: usize) -> usize {
 pub struct Download {
     bytes: Vec<u8>,
     alone: Option<archive::Room>,
-    is_in_parts: bool,
+    may_be_mixed: bool,
     _room: Room,
 }
 
@@ -49,7 +49,7 @@ impl Download {
     /// Creates a download of these bytes.
     #[cfg(test)]
     pub fn of(bytes: Vec<u8>, alone: Option<archive::Room>) -> Self {
-        Self { bytes, alone, is_in_parts: false, _room: Room::new(0, unbounded().0, Arc::default()) }
+        Self { bytes, alone, may_be_mixed: false, _room: Room::new(0, unbounded().0, Arc::default()) }
     }
 
     /// Returns the bytes of the archive's file.
@@ -57,9 +57,9 @@ impl Download {
         &self.bytes
     }
 
-    /// Whether the bytes are of several replies. If a server disregards conditions, these may be of different objects.
-    pub fn is_in_parts(&self) -> bool {
-        self.is_in_parts
+    /// Whether the bytes are of several replies, and may be of different objects: nothing proves that they are of one.
+    pub fn may_be_mixed(&self) -> bool {
+        self.may_be_mixed
     }
 
     /// Takes the reservation of all memory, if this archive is read alone. Returns it only once.
@@ -160,7 +160,7 @@ impl ReadAhead<'_> {
                 download(&object, &self.service, retries)
             });
             let content = match downloaded {
-                Some(Ok(Downloaded { bytes, etag, is_in_parts })) => {
+                Some(Ok(Downloaded { bytes, etag, may_be_mixed })) => {
                     // A mark made from it is of the content that is read.
                     if let Some(etag) = etag {
                         let now = Archive {
@@ -173,7 +173,7 @@ impl ReadAhead<'_> {
                     archive::check_downloaded(&bytes, object.log.as_deref()).map(|()| Download {
                         bytes,
                         alone,
-                        is_in_parts,
+                        may_be_mixed,
                         _room: room,
                     })
                 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Client;
 use super::request::{Answered, Outgoing};
+use super::{Client, Reply};
+use crate::auth;
 use crate::http::TransportError;
 use crate::http::nodes::{Nodes, Turn};
 use crate::process::shutdown::Stop;
@@ -129,7 +130,7 @@ impl Client {
     /// Logs which of several nodes refuses the credentials. The failure of the run does not name it.
     fn name_node_that_refuses(&self, node: usize, result: &Result<Answered, TransportError>) {
         if let Ok(Answered { reply, .. }) = result
-            && reply.status == 401
+            && refuses_credentials(reply)
         {
             log::warn!("{} refuses the credentials: {}", self.nodes.url(node), reply.reason());
         }
@@ -139,7 +140,7 @@ impl Client {
     fn failure_of_node(&self, node: usize, result: &Result<Answered, TransportError>) -> Option<String> {
         match result {
             // A node that has just started may not know its users and keys yet.
-            Ok(Answered { reply, .. }) if reply.status == 401 && self.nodes.has_failed(node) => {
+            Ok(Answered { reply, .. }) if refuses_credentials(reply) && self.nodes.has_failed(node) => {
                 Some(reply.reason())
             }
             Ok(Answered { reply, .. }) => matches!(reply.status, 502 | 503).then(|| reply.reason()),
@@ -147,6 +148,10 @@ impl Client {
             Err(error) => Some(error.to_string()),
         }
     }
+}
+
+fn refuses_credentials(reply: &Reply) -> bool {
+    reply.status == 401 && !auth::hides_api(reply.status, &reply.body)
 }
 
 /// Returns the answer if it is a page that says nothing about the request. Proxies also answer requests that are too
@@ -218,7 +223,6 @@ mod tests {
     use ureq::http::HeaderMap;
 
     use super::*;
-    use crate::sink::elasticsearch::client::Reply;
 
     fn answered(status: u16) -> Answered {
         let reply = Reply { status, retry_after: None, body: Vec::new() };

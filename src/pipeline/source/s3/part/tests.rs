@@ -126,6 +126,16 @@ fn a_rest_without_an_etag_must_not_have_another_modification_time() {
 }
 
 #[test]
+fn parts_without_the_same_strong_etag_may_be_of_different_objects() {
+    for (etag, may_be_mixed) in [(Some("\"1\""), false), (Some("W/\"1\""), true), (None, true)] {
+        let mut part = half();
+        let rest = ObjectHead { start: Some(5), etag: etag.map(str::to_owned), ..whole(10, "") };
+        part.begin(rest, &object(10)).unwrap();
+        assert_eq!(part.may_be_mixed(), may_be_mixed, "{etag:?}");
+    }
+}
+
+#[test]
 fn a_complete_body_that_is_too_short_is_not_continued() {
     for is_framed in [true, false] {
         let mut part = Part::default();
