@@ -42,7 +42,7 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<
 }
 
 /// Decompresses one gzip member. Its last four bytes give the size of its content, modulo 2^32.
-fn gunzip(body: &[u8], limit: u64) -> Result<Vec<u8>, String> {
+pub(crate) fn gunzip(body: &[u8], limit: u64) -> Result<Vec<u8>, String> {
     let tail = body.last_chunk().filter(|_| body.len() >= MIN_LENGTH).ok_or("it is cut off")?;
     let size = u32::from_le_bytes(*tail);
     if u64::from(size) > limit {

@@ -197,6 +197,9 @@ impl<'r> Ledger<'r> {
 
     /// Writes the rejected rows to the dead-letter file. Those that cannot be written have no outcome.
     fn write_rejected(&mut self, outcomes: &mut Outcomes) {
+        if outcomes.dead_letters.is_empty() && outcomes.kept_lines.is_empty() {
+            return;
+        }
         let Some(file) = &mut self.dead_letters else { return };
         let path = file.path().to_owned();
         let appended = self.stop.pulse().while_using(&path, || {

@@ -109,7 +109,7 @@ impl Client {
             Some(why) => {
                 self.leave_out(node, &why);
                 match result {
-                    Ok(answered) if answered.reply.status == 401 && !answered.reply.is_page() => {
+                    Ok(answered) if refuses_credentials(&answered.reply) && !answered.reply.is_page() => {
                         failed.refusal = Some(answered);
                     }
                     _ => failed.skipped(self.nodes.url(node)),

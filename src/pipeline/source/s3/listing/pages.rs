@@ -5,12 +5,12 @@ use std::hash::BuildHasher;
 use std::io::Read;
 use std::time::Duration;
 
-use libdeflater::Decompressor;
 use ureq::http::HeaderName;
 
 use super::found::is_archived_archive;
 use super::page::{Page, parse};
 use crate::http::TransportError;
+use crate::http::encoding::gunzip;
 use crate::pipeline::source::s3::client::{Client, GetError};
 use crate::pipeline::source::s3::watched::Watched;
 
@@ -153,12 +153,5 @@ fn inflated(body: Vec<u8>) -> Vec<u8> {
     if !body.starts_with(b"\x1f\x8b") {
         return body;
     }
-    let mut page = vec![0; PAGE_BYTES as usize];
-    match Decompressor::new().gzip_decompress(&body, &mut page) {
-        Ok(length) => {
-            page.truncate(length);
-            page
-        }
-        Err(_) => body,
-    }
+    gunzip(&body, PAGE_BYTES).unwrap_or(body)
 }

@@ -1,8 +1,10 @@
 //! Settles the items of an answer: most are outcomes, some need another look at the indices.
 
+use std::sync::Arc;
+
 use super::Settling;
 use crate::common::exit::{ExitCode, Failure};
-use crate::model::ActionKind;
+use crate::model::{ActionKind, Generation};
 use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
@@ -10,6 +12,7 @@ use crate::sink::elasticsearch::answer::NoAnswer;
 use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
 use crate::sink::elasticsearch::retrying::MOVING;
+use crate::sink::elasticsearch::targets::Targets;
 
 impl Settling<'_, '_> {
     /// Reports the outcomes of a request's items. Returns the lines to send again.
@@ -67,28 +70,30 @@ impl Settling<'_, '_> {
         patience: &mut Patience<'_>,
     ) -> Result<(), Stopped> {
         let kind = self.lines.kind(line);
+        let mut targets = self.bulk.targets.now();
+        if !targets.of(kind).holds(index) {
+            targets = self.newer_targets(targets.generation, patience)?;
+        }
+        if targets.of(kind).holds(index) {
+            (self.on_final)(line, Final::Done);
+            return Ok(());
+        }
+        if kind == ActionKind::Post && targets.tombstones.is_known && targets.tombstones.holds(index) {
+            let message = format!(
+                "a post was written to {index}, an index of tombstones, where it counts as the tombstone of \
+                 the post: remove the ingest pipeline that sends posts there, and delete them from {index}"
+            );
+            return self.bulk.fail(Failure::new(ExitCode::Refused, message));
+        }
+        let name = &targets.of(kind).name;
+        self.dropped(line, format!("it was written to {index}, which is not behind {name}"))
+    }
+
+    /// Returns the targets as they are now, unless others than those of the generation `seen` are known.
+    fn newer_targets(&self, seen: Generation, patience: &mut Patience<'_>) -> Result<Arc<Targets>, Stopped> {
         loop {
-            let targets = self.bulk.targets.now();
-            if targets.of(kind).holds(index) {
-                (self.on_final)(line, Final::Done);
-                return Ok(());
-            }
-            match self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), targets.generation) {
-                Ok(now) if now.of(kind).holds(index) => {}
-                Ok(now)
-                    if kind == ActionKind::Post && now.tombstones.is_known && now.tombstones.holds(index) =>
-                {
-                    let message = format!(
-                        "a post was written to {index}, an index of tombstones, where it counts as the tombstone of \
-                         the post: remove the ingest pipeline that sends posts there, and delete them from {index}"
-                    );
-                    return self.bulk.fail(Failure::new(ExitCode::Refused, message));
-                }
-                Ok(now) => {
-                    let name = &now.of(kind).name;
-                    return self
-                        .dropped(line, format!("it was written to {index}, which is not behind {name}"));
-                }
+            match self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), seen) {
+                Ok(targets) => return Ok(targets),
                 Err(NoAnswer::Unavailable(outage)) => patience.away(&outage.why)?,
                 Err(refused) => patience.refused_for(MOVING, refused.into())?,
             }
@@ -105,16 +110,7 @@ impl Settling<'_, '_> {
         patience: &mut Patience<'_>,
     ) -> Result<bool, Stopped> {
         let kind = self.lines.kind(line);
-        let seen = self.bulk.targets.now();
-        while let Err(error) =
-            self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), seen.generation)
-        {
-            match error {
-                NoAnswer::Unavailable(outage) => patience.away(&outage.why)?,
-                refused => patience.refused_for(MOVING, refused.into())?,
-            }
-        }
-        let targets = self.bulk.targets.now();
+        let targets = self.newer_targets(self.bulk.targets.now().generation, patience)?;
         let target = targets.of(kind);
         if !target.holds(index) || target.needs_routing_in(index) {
             return self.written_elsewhere(line, index, patience).map(|()| false);
