@@ -175,7 +175,7 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
         Err(Outage { why, retry_after }) => {
             let what_to_do = match retry_after {
                 Some(time) => format!("it requests a pause: check again in {} s", time.as_secs()),
-                None => "check whether it runs and ELASTICSEARCH_URL is right".to_owned(),
+                None => "check whether it runs, and the host and port in ELASTICSEARCH_URL".to_owned(),
             };
             let text = format!("unavailable: {why}: {what_to_do}");
             (ExitCode::Unavailable, vec![Check::failed("elasticsearch", text)])
