@@ -14,6 +14,11 @@ use crate::sink::elasticsearch::targets::{Target, Targets};
 /// Maximum number of ids in one request. A thousand take some ten milliseconds, and a reply of some hundred kilobytes.
 const MAX_IDS: usize = 500;
 
+/// Whether posts and tombstones are looked up with routing, in the order in which this is tried if nothing is known of
+/// their indices. An error only says that one of them requires routing; routing that an index does not require may lead
+/// to another shard.
+pub(super) const ROUTED: [[bool; 2]; 4] = [[false, false], [true, false], [false, true], [true, true]];
+
 /// Documents that the indices hold for an id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
@@ -45,13 +50,14 @@ impl Verifier<'_> {
 
     fn look_up_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, FailedRequest> {
         let targets = self.elasticsearch.server.targets.now();
-        let routed = self.requires_routing.load(Ordering::Relaxed);
+        let nth = self.routed.load(Ordering::Relaxed);
+        let routed = ROUTED.get(nth).copied().unwrap_or_default();
         let look_ups: Vec<LookUp<'_>> =
             actions.iter().flat_map(|action| look_ups(action, &targets, routed)).collect();
         let ids: Vec<&str> = look_ups.iter().map(|(.., id)| *id).collect();
         let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&look_ups))?;
-        let found = judge_look_up(&reply.body, &ids)
-            .map_err(|answer| self.learn_routing(answer, &targets, routed))?;
+        let found =
+            judge_look_up(&reply.body, &ids).map_err(|answer| self.learn_routing(answer, &targets, nth))?;
         let mut answers = look_ups.iter().zip(found);
         Ok(actions
             .iter()
@@ -63,14 +69,14 @@ impl Verifier<'_> {
     }
 
     /// Returns what a failed look-up means. If an index of which nothing is known turns out to require routing, that is
-    /// a retry with routing. `routed`: the request already had it.
-    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> FailedRequest {
+    /// a retry with the next of [`ROUTED`]. `nth`: the one that the request had.
+    fn learn_routing(&self, answer: Answer, targets: &Targets, nth: usize) -> FailedRequest {
         let is_unknown = !targets.posts.is_known || !targets.tombstones.is_known;
         match answer {
             Answer::Moved(failure)
-                if is_unknown && !routed && failure.message.contains("requires routing") =>
+                if is_unknown && nth + 1 < ROUTED.len() && failure.message.contains("requires routing") =>
             {
-                self.requires_routing.store(true, Ordering::Relaxed);
+                self.routed.fetch_max(nth + 1, Ordering::Relaxed);
                 let why = "an index requires routing, which the server did not show before";
                 (Answer::Retry(why.to_owned()), None)
             }
@@ -97,13 +103,17 @@ fn post_look_ups(action: &Action, targets: &Targets) -> usize {
 }
 
 /// Returns the look-ups for an action: first posts, then tombstones.
-fn look_ups<'q>(action: &'q Action, targets: &'q Targets, routed: bool) -> impl Iterator<Item = LookUp<'q>> {
-    let in_all = move |target: &'q Target, id: &'q str| {
+fn look_ups<'q>(
+    action: &'q Action,
+    targets: &'q Targets,
+    [posts_routed, tombstones_routed]: [bool; 2],
+) -> impl Iterator<Item = LookUp<'q>> {
+    let in_all = move |target: &'q Target, routed: bool, id: &'q str| {
         let unknown = routed && !target.is_known;
         target.look_up_in().map(move |(index, requires)| (index, requires || unknown, id))
     };
-    let posts = in_all(&targets.posts, &action.id).take(post_look_ups(action, targets));
-    posts.chain(action.tombstone_ids().flat_map(move |id| in_all(&targets.tombstones, id)))
+    let posts = in_all(&targets.posts, posts_routed, &action.id).take(post_look_ups(action, targets));
+    posts.chain(action.tombstone_ids().flat_map(move |id| in_all(&targets.tombstones, tombstones_routed, id)))
 }
 
 /// Combines the results for an action. The first `about_posts` are for posts.

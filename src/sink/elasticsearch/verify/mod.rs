@@ -9,7 +9,7 @@
 
 use std::io::Write;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use self::differences::Differences;
 use self::judge::{Judged, Verdict, judge};
@@ -44,8 +44,8 @@ pub struct Verifier<'r> {
     differences: Differences,
     /// Whether the server does not know the parameter that requests vectors, and returns them without it.
     returns_vectors: AtomicBool,
-    /// Whether an index of which nothing is known has turned out to require routing.
-    requires_routing: AtomicBool,
+    /// Which indices of which nothing is known are looked up with routing: one of [`held::ROUTED`].
+    routed: AtomicUsize,
 }
 
 impl<'r> Verifier<'r> {
@@ -61,7 +61,7 @@ impl<'r> Verifier<'r> {
             repair,
             differences: Differences(output.map(Mutex::new)),
             returns_vectors: AtomicBool::new(false),
-            requires_routing: AtomicBool::new(false),
+            routed: AtomicUsize::new(0),
         }
     }
 
