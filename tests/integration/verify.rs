@@ -313,7 +313,9 @@ fn a_closed_index_is_refused_at_once() {
 fn an_index_that_hides_its_settings_is_read_with_routing_if_required() {
     // Routing that an index does not require may lead to another shard.
     for (posts, tombstones) in [(false, false), (true, false), (false, true), (true, true)] {
-        let env = loaded(aliases());
+        let mut store = aliases();
+        store.add_index("posts_old", "posts", false);
+        let env = loaded(store);
         let is_told = |request: &Request| {
             let first = request.path.split('/').find(|part| !part.is_empty()).unwrap_or_default().to_owned();
             request.method == "GET" && ["posts", "post_tombstones"].contains(&first.as_str())
@@ -322,9 +324,16 @@ fn an_index_that_hides_its_settings_is_read_with_routing_if_required() {
             for (name, routed) in [("posts", posts), ("post_tombstones", tombstones)] {
                 store.index(name).expect("an index").mapping["_routing"] = json!({"required": routed});
             }
+            let old = store.index("posts").expect("an index").documents.remove(&uri("p5")).expect("a post");
+            store.indices.get_mut("posts_old").expect("an index").documents.insert(uri("p5"), old);
         });
         let denied = Reply::error(403, "security_exception", "action is unauthorized");
         env.fake.fail(is_told, 0, usize::MAX, Fault::Reply(denied));
+        // The key may read, so the names of the indices are shown.
+        let alias = json!({"name": "posts", "indices": ["posts_old", "posts_v1"]});
+        let resolved = Reply::json(200, &json!({"aliases": [alias]}));
+        let resolves = |request: &Request| request.path.starts_with("/_resolve/index/posts");
+        env.fake.fail(resolves, 0, usize::MAX, Fault::Reply(resolved));
         let run = verify(&env, &[]);
         assert_eq!(run.code, Some(3), "{posts} {tombstones}, and one row is unreadable: {}", run.stderr);
         assert_eq!(differences(&env), BTreeSet::new(), "{posts} {tombstones}");

@@ -7,9 +7,9 @@
 //!
 //! The verifier is a sink like any other, so archives are read, ordered and counted as in a load.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 
 use self::differences::Differences;
 use self::judge::{Judged, Verdict, judge};
@@ -44,8 +44,8 @@ pub struct Verifier<'r> {
     differences: Differences,
     /// Whether the server does not know the parameter that requests vectors, and returns them without it.
     returns_vectors: AtomicBool,
-    /// Which indices of which nothing is known are looked up with routing: one of [`held::ROUTED`].
-    routed: AtomicUsize,
+    /// Names of which the server shows nothing, but which have turned out to require routing.
+    routed: Mutex<BTreeSet<String>>,
 }
 
 impl<'r> Verifier<'r> {
@@ -61,7 +61,7 @@ impl<'r> Verifier<'r> {
             repair,
             differences: Differences(output.map(Mutex::new)),
             returns_vectors: AtomicBool::new(false),
-            routed: AtomicUsize::new(0),
+            routed: Mutex::default(),
         }
     }
 
