@@ -298,3 +298,14 @@ fn a_signal_ends_a_hanging_folder_listing() {
         run.check(run.code == Some(code), &format!("{arguments:?} ends with {code}"));
     }
 }
+
+#[test]
+fn a_signal_ends_a_look_at_the_indices_that_is_never_answered() {
+    let env = TestEnv::with_archives(&archives());
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&archives());
+    env.fake.forget_requests();
+    env.fake.fail(|request| request.method == "GET", 0, usize::MAX, Fault::Hang);
+    env.fake.wait_for(|record| record.request.method == "GET", 1);
+    assert_ends_at_once(running, 0).counts(&[("archives.processed", 3)]);
+}

@@ -1,6 +1,8 @@
 //! `--verify` compares the index with the archives; `--repair` mends the differences.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
 use crate::harness::script::Fault;
 use crate::harness::store::{Base64Vectors, Document, Index, Store};
-use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, in_parallel, lines, posts};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, in_parallel, lines, posts, wait_until};
 
 /// Posts, deletions, re-emissions, vectors, and rows without a document.
 fn history() -> Vec<Archive> {
@@ -388,6 +390,27 @@ fn a_signal_ends_verify_at_once_with_a_summary() {
     assert_eq!(run.code, Some(143));
     assert_eq!(run.summary()["interrupted"], true);
     env.fake.release();
+}
+
+#[test]
+fn a_signal_ends_a_look_at_the_indices_after_a_difference_at_once() {
+    let env = loaded(aliases());
+    damage(&env);
+    let (has_looked_up, hung) = (AtomicBool::new(false), Arc::new(AtomicBool::new(false)));
+    let hangs = hung.clone();
+    let hangs = move |request: &Request| {
+        has_looked_up.fetch_or(request.is_mget(), Ordering::Relaxed);
+        let hangs_now = request.method == "GET" && has_looked_up.load(Ordering::Relaxed);
+        hangs.fetch_or(hangs_now, Ordering::Relaxed);
+        hangs_now
+    };
+    env.fake.fail(hangs, 0, usize::MAX, Fault::Hang);
+    let running = env.ingest().args(&["--verify"]).start();
+    wait_until("a look hangs", || hung.load(Ordering::Relaxed));
+    let asked = Instant::now();
+    running.signal("TERM");
+    running.wait().exits(143);
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use self::judge::{Judged, Verdict, judge};
 use super::Elasticsearch;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
-use super::retrying::{MOVING, policy, retry_for};
+use super::retrying::{MOVING, policy, retry_for_until_stopped};
 use crate::common::exit::Failure;
 use crate::common::mutex::Mutex;
 use crate::common::timestamp::now_millis;
@@ -127,8 +127,9 @@ impl<'r> Verifier<'r> {
     fn have_targets_changed(&self, seen: Generation) -> Result<bool, Stopped> {
         let Elasticsearch { server, stop, .. } = &self.elasticsearch;
         let retries = Retries::new(stop, policy(server.budget));
-        let refresh = |call| server.targets.refresh(&server.client.within(call), seen);
-        match retry_for(&retries, MOVING, refresh) {
+        let (targets, client) = (server.targets.clone(), server.client.clone());
+        let refresh = move |call| targets.refresh(&client.within(call), seen);
+        match retry_for_until_stopped(&retries, MOVING, refresh) {
             Ok(now) => Ok(now.generation != seen),
             Err(unanswered) => {
                 stop.fail(unanswered.into());
