@@ -309,3 +309,15 @@ fn a_signal_ends_a_look_at_the_indices_that_is_never_answered() {
     env.fake.wait_for(|record| record.request.method == "GET", 1);
     assert_ends_at_once(running, 0).counts(&[("archives.processed", 3)]);
 }
+
+#[test]
+fn a_signal_ends_a_count_of_documents_that_is_never_answered() {
+    let env = TestEnv::with_archives(&archives());
+    let entry =
+        r#"{"filename":"old.db.zip","status":"processed","timestamp":"2025-01-01T00:00:00Z","rows":9}"#;
+    env.write(STATE_FILE, format!("[{entry}]"));
+    env.fake.fail(|request| request.path.contains("_count"), 0, usize::MAX, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for(|record| record.request.path.contains("_count"), 1);
+    assert_ends_at_once(running, 143).counts(&[("archives.pending", 3)]);
+}
