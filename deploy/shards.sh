@@ -10,6 +10,7 @@
 #
 # runs only shard I, and ends with its exit code. Use this if another program starts all shards, such as GNU parallel.
 set -eu
+[ $# -ge 2 ] || { echo "usage: shards.sh N|I/N STATE_FOLDER [ARGUMENT...]" >&2; exit 2; }
 shard=$1 folder=$2
 shift 2
 count=${shard#*/}
@@ -48,4 +49,5 @@ for pid in $pids; do
     done
     [ "$code" -le "$worst" ] || worst=$code
 done
+[ "$worst" -eq 0 ] || echo "shards.sh: exit code $worst: see the logs in $folder" >&2
 exit "$worst"

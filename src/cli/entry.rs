@@ -102,7 +102,7 @@ impl Entry {
 
     /// Returns the name used in messages: flag and variables.
     pub fn full_name(&self) -> String {
-        let variables = self.variables.join(", ");
+        let variables = self.variables.join(" or ");
         match self.flag() {
             None => variables,
             Some(flag) if variables.is_empty() => format!("--{flag}"),

@@ -95,7 +95,7 @@ pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
         .timeout_connect(Some(settings.connect_limit))
         .timeout_recv_response(settings.head_limit)
         .timeout_per_read(settings.read_limit)
-        // Behind an interim answer, all that has arrived counts as a head.
+        // After an interim answer, everything that has arrived counts as a head.
         .input_buffer_size(BUFFER_BYTES)
         .max_response_header_size(BUFFER_BYTES)
         .max_idle_connections(settings.idle_connections)

@@ -105,9 +105,12 @@ fn from_io(error: &io::Error) -> TransportError {
 }
 
 fn from_rustls(error: &rustls::Error) -> TransportError {
+    use rustls::CertificateError;
     use rustls::Error::*;
 
     match error {
+        // Its text is this program's; that of the TLS library would be in the notation of Rust.
+        InvalidCertificate(CertificateError::Other(why)) => TransportError::Tls(why.to_string()),
         InvalidCertificate(_) | NoCertificatesPresented | UnsupportedNameType | PeerIncompatible(_) => {
             TransportError::Tls(error.to_string())
         }

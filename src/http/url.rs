@@ -89,6 +89,9 @@ fn percent_decode(text: &str) -> Option<String> {
 /// Says what is wrong without repeating any of the URL, which may hold a password.
 pub fn parse_base_url(text: &str) -> Result<String, String> {
     let text = text.trim();
+    if text.starts_with(['"', '\'']) {
+        return Err("remove the quotes, which docker --env-file keeps".to_owned());
+    }
     // `http::Uri` drops a fragment silently.
     if text.contains('#') {
         return Err("the URL must not have a fragment (#…)".to_owned());
@@ -156,6 +159,7 @@ mod tests {
             ("https://es.example/?a=b", "query"),
             ("https://es.example/#a", "fragment"),
             ("https://es example/", "not a URL"),
+            ("\"https://es.example:9200\"", "remove the quotes"),
         ] {
             let error = parse_base_url(given).unwrap_err();
             assert!(error.contains(why), "{given}: {error}");

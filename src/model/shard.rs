@@ -34,7 +34,7 @@ impl Shard {
     pub fn parse(text: &str) -> Result<Self, String> {
         text.split_once('/')
             .and_then(|(index, count)| Self::new(digits(index)?, digits(count)?))
-            .ok_or_else(|| format!("{text:?} is not a shard: give I/N, with I from 0 to N - 1"))
+            .ok_or_else(|| "it takes I/N, with I from 0 to N - 1".to_owned())
     }
 
     /// Whether the archive of this name belongs to this share.

@@ -283,7 +283,8 @@ impl Figures {
             ));
         }
         if let Some(ServerFigures { health, limit, .. }) = self.server {
-            line.push_str(&format!("; Elasticsearch is {health}, {limit} requests at once"));
+            let requests = if limit == 1 { "request" } else { "requests" };
+            line.push_str(&format!("; Elasticsearch is {health}, {limit} {requests} at once"));
         }
         line
     }

@@ -154,8 +154,8 @@ impl Stop {
         } else {
             Failure::run(format!("an internal error in {who}: {text}; please report it{RUN_AGAIN}"))
         };
-        // If the run already stops for another reason, its end reports only that one.
-        if !self.request(StopReason::Fatal(failure.clone())) {
+        // If the run has already failed for another reason, its end reports only that one.
+        if !self.fail(failure.clone()) {
             log::error!("{failure}");
         }
     }

@@ -156,7 +156,7 @@ impl Throttle {
         Ok(permit)
     }
 
-    /// Records that a request without a permit found the server away. Others may find it starting.
+    /// Records that a request without a permit found the server unavailable. Later requests may find it starting.
     pub fn found_away(&self) {
         self.state.lock().away = true;
     }

@@ -18,12 +18,12 @@ use crate::observe::finding::{Check, Status};
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
-use crate::run::needs;
+use crate::run::{ask_holdings, needs};
 use crate::sink::elasticsearch::answer::{NoAnswer, Outage};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::preflight::{self, Needs};
 use crate::sink::elasticsearch::retrying::{policy, retry_until_stopped};
-use crate::sink::elasticsearch::{holdings, identity, load_settings};
+use crate::sink::elasticsearch::{identity, load_settings};
 
 /// Time limit of a single request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -161,13 +161,8 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
     match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
-            let holdings = {
-                let client = client.clone();
-                let names = needs.names;
-                let (_, brought) = state.map(StateFile::done).unwrap_or_default();
-                stop.unless_requested(move || holdings::ask(&client, names, brought))
-            };
-            checks.extend(holdings.ok().flatten().flatten());
+            let (_, brought) = state.map(StateFile::done).unwrap_or_default();
+            checks.extend(ask_holdings(&client, needs.names, brought, stop));
             let identity = stop.unless_requested(move || identity::ask(&client));
             checks.extend(identity.ok().flatten().unwrap_or_default());
             (ExitCode::Refused, checks)
@@ -175,7 +170,7 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
         Err(Outage { why, retry_after }) => {
             let what_to_do = match retry_after {
                 Some(time) => format!("it requests a pause: check again in {} s", time.as_secs()),
-                None => "check whether it runs and ELASTICSEARCH_URL is right".to_owned(),
+                None => "check whether it runs, and the host and port in ELASTICSEARCH_URL".to_owned(),
             };
             let text = format!("unavailable: {why}: {what_to_do}");
             (ExitCode::Unavailable, vec![Check::failed("elasticsearch", text)])

@@ -52,7 +52,7 @@ impl Run<'_> {
         log::info!("{}", start::of_load(task, &first));
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
-        if let Some(lost) = judge_holdings(&server, &books.open().state) {
+        if let Some(lost) = judge_holdings(&server, &books.open().state, self.stop) {
             log::warn!("preflight: {lost}");
         }
         let done = self.stop.guard("the load", || {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::common::exit::{ExitCode, Failure};
 use crate::config::{BatchLimits, Config, Job, Load, LogFormat, Logging, Reports, Task, VectorChoice};
+use crate::model::{Done, Names};
 use crate::observe::finding::Check;
 use crate::observe::logging;
 use crate::observe::monitor::Monitor;
@@ -15,6 +16,7 @@ use crate::pipeline::ledger::dead_letters::DeadLetterFile;
 use crate::pipeline::ledger::refusals::Refusals;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::process::shutdown::{Stop, StopReason};
+use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::holdings;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
@@ -123,12 +125,19 @@ fn report(
 }
 
 /// Warns if the indices hold far fewer documents than the marked archives should have brought, or were just created.
-fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
+fn judge_holdings(server: &Server, state: &StateFile, stop: &Stop) -> Option<Check> {
     let (all, earlier) = state.done();
     match server.created.first() {
         Some(index) if all.archives > 0 => Some(holdings::lost(&format!("{index} was just created"), all)),
-        _ => holdings::ask(&server.client, server.names, earlier),
+        _ => ask_holdings(&server.client, server.names, earlier, stop),
     }
+}
+
+/// Warns if the indices hold far fewer documents than the marked archives should have brought. Does not wait for the
+/// server if the run is to stop.
+fn ask_holdings(client: &Client, names: Names, brought: Done, stop: &Stop) -> Option<Check> {
+    let client = client.clone();
+    stop.unless_requested(move || holdings::ask(&client, names, brought)).ok().flatten().flatten()
 }
 
 /// Returns the privileges that a load needs beyond reading and writing documents.

@@ -25,7 +25,7 @@ impl Run<'_> {
         let output = task.output.as_ref().map(|output| open(output, self.stop)).transpose()?;
         let pool = pool(intake.workers)?;
         let sink = self.sink(&server, intake.batch, VectorChoice::Array);
-        // The rows that are sent again are few: base64 is sent only if it is required, and preflight has tested it.
+        // Few rows are sent again, so base64 is used only if the setting requires it. Preflight has then tested it.
         let repairs = task.repair.then(|| VectorEncoding::untested(task.vectors));
         let verifier = Verifier::new(sink, repairs, output);
         for _ in 0..=MAX_ROUNDS {

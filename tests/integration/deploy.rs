@@ -177,4 +177,13 @@ fn shards_of_no_number_are_refused_and_are_no_success() {
         let run = env.ingest().in_shell(&call).run().exits(2).says("N is");
         run.check(!env.path("state").exists(), "nothing is made");
     }
+    env.ingest().in_shell(&format!("sh {}", script.display())).run().exits(2).says("usage:");
+}
+
+#[test]
+fn shards_that_fail_name_their_logs() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/shards.sh");
+    let env = TestEnv::with_archives(&[]);
+    let call = format!("sh {} 2 state missing", script.display());
+    env.ingest().in_shell(&call).run().exits(2).says("exit code 2: see the logs in state");
 }

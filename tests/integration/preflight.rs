@@ -263,7 +263,7 @@ fn a_server_that_hides_some_privileges_is_loaded() {
     }
 }
 
-/// Amazon's gateway answers so for APIs that the service does not offer, whatever the credentials.
+/// Amazon's gateway answers like this for APIs that the service does not offer, whatever the credentials.
 #[test]
 fn a_server_that_hides_apis_as_amazon_does_is_loaded() {
     for (hidden, warning) in [

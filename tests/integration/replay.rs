@@ -236,6 +236,6 @@ fn a_replay_into_shards_that_restart_again_and_again_ends() {
         env.fake.store(|store| store.node_starts += 1);
         thread::sleep(Duration::from_millis(5));
     }
-    let run = running.wait().exits(4).says("the indices keep changing").says("restarted shards");
+    let run = running.wait().exits(4).says("the indices keep changing").says("shards restart");
     run.check(env.fake.bulks().len() > 20, "it is tried often enough");
 }

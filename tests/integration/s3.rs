@@ -279,7 +279,7 @@ fn a_retry_after_pause_ends_with_the_budget_or_a_signal() {
         let asked = s3.requests().iter().filter(|request| condition(request)).count();
         over.check(asked >= 2, "a last request was sent");
         for arguments in [&[][..], &["--mode", "spool"]] {
-            // Its own bucket, which no run before this one has asked.
+            // A bucket of its own, to which no earlier run has sent requests.
             let (env, s3) = with(&archives());
             s3.fail(condition, 0, usize::MAX, slow_down(200));
             let running = ingest(&env, &s3).args(arguments).start();

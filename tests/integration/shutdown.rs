@@ -298,3 +298,26 @@ fn a_signal_ends_a_hanging_folder_listing() {
         run.check(run.code == Some(code), &format!("{arguments:?} ends with {code}"));
     }
 }
+
+#[test]
+fn a_signal_ends_a_look_at_the_indices_that_is_never_answered() {
+    let env = TestEnv::with_archives(&archives());
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&archives());
+    env.fake.forget_requests();
+    env.fake.fail(|request| request.method == "GET", 0, usize::MAX, Fault::Hang);
+    env.fake.wait_for(|record| record.request.method == "GET", 1);
+    assert_ends_at_once(running, 0).counts(&[("archives.processed", 3)]);
+}
+
+#[test]
+fn a_signal_ends_a_count_of_documents_that_is_never_answered() {
+    let env = TestEnv::with_archives(&archives());
+    let entry =
+        r#"{"filename":"old.db.zip","status":"processed","timestamp":"2025-01-01T00:00:00Z","rows":9}"#;
+    env.write(STATE_FILE, format!("[{entry}]"));
+    env.fake.fail(|request| request.path.contains("_count"), 0, usize::MAX, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for(|record| record.request.path.contains("_count"), 1);
+    assert_ends_at_once(running, 143).counts(&[("archives.pending", 3)]);
+}

@@ -301,7 +301,7 @@ fn a_broken_file_is_reported_once_over_several_looks() {
 
 #[test]
 fn archives_that_come_while_the_server_learns_its_keys_stop_no_spooler() {
-    // Longer than names may be away.
+    // Longer than a run waits for a missing alias.
     const STARTING: Duration = Duration::from_secs(20);
     // The outage meets a sender, or a look that finds nothing to send.
     in_parallel([true, false], |meets_sender| {

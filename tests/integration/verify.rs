@@ -1,6 +1,8 @@
 //! `--verify` compares the index with the archives; `--repair` mends the differences.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
 use crate::harness::script::Fault;
 use crate::harness::store::{Base64Vectors, Document, Index, Store};
-use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, in_parallel, lines, posts};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, in_parallel, lines, posts, wait_until};
 
 /// Posts, deletions, re-emissions, vectors, and rows without a document.
 fn history() -> Vec<Archive> {
@@ -311,26 +313,32 @@ fn a_closed_index_is_refused_at_once() {
 
 #[test]
 fn an_index_that_hides_its_settings_is_read_with_routing_if_required() {
-    for routed in [false, true] {
-        let env = loaded(aliases());
+    // Routing that an index does not require may lead to another shard.
+    for (posts, tombstones) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut store = aliases();
+        store.add_index("posts_old", "posts", false);
+        let env = loaded(store);
         let is_told = |request: &Request| {
             let first = request.path.split('/').find(|part| !part.is_empty()).unwrap_or_default().to_owned();
             request.method == "GET" && ["posts", "post_tombstones"].contains(&first.as_str())
         };
         env.fake.store(|store| {
-            for index in store.indices.values_mut() {
-                index.mapping["_routing"] = json!({"required": routed});
+            for (name, routed) in [("posts", posts), ("post_tombstones", tombstones)] {
+                store.index(name).expect("an index").mapping["_routing"] = json!({"required": routed});
             }
+            let old = store.index("posts").expect("an index").documents.remove(&uri("p5")).expect("a post");
+            store.indices.get_mut("posts_old").expect("an index").documents.insert(uri("p5"), old);
         });
         let denied = Reply::error(403, "security_exception", "action is unauthorized");
         env.fake.fail(is_told, 0, usize::MAX, Fault::Reply(denied));
+        // The key may read, so the names of the indices are shown.
+        let alias = json!({"name": "posts", "indices": ["posts_old", "posts_v1"]});
+        let resolved = Reply::json(200, &json!({"aliases": [alias]}));
+        let resolves = |request: &Request| request.path.starts_with("/_resolve/index/posts");
+        env.fake.fail(resolves, 0, usize::MAX, Fault::Reply(resolved));
         let run = verify(&env, &[]);
-        assert_eq!(run.code, Some(3), "routed {routed}, and one row is unreadable: {}", run.stderr);
-        assert_eq!(differences(&env), BTreeSet::new());
-        let requests = env.fake.requests();
-        let last = requests.iter().rev().find(|record| record.request.is_mget()).expect("a look-up");
-        let last = last.request.json();
-        assert_eq!(last["docs"][0]["routing"].is_string(), routed);
+        assert_eq!(run.code, Some(3), "{posts} {tombstones}, and one row is unreadable: {}", run.stderr);
+        assert_eq!(differences(&env), BTreeSet::new(), "{posts} {tombstones}");
     }
 }
 
@@ -382,6 +390,27 @@ fn a_signal_ends_verify_at_once_with_a_summary() {
     assert_eq!(run.code, Some(143));
     assert_eq!(run.summary()["interrupted"], true);
     env.fake.release();
+}
+
+#[test]
+fn a_signal_ends_a_look_at_the_indices_after_a_difference_at_once() {
+    let env = loaded(aliases());
+    damage(&env);
+    let (has_looked_up, hung) = (AtomicBool::new(false), Arc::new(AtomicBool::new(false)));
+    let hangs = hung.clone();
+    let hangs = move |request: &Request| {
+        has_looked_up.fetch_or(request.is_mget(), Ordering::Relaxed);
+        let hangs_now = request.method == "GET" && has_looked_up.load(Ordering::Relaxed);
+        hangs.fetch_or(hangs_now, Ordering::Relaxed);
+        hangs_now
+    };
+    env.fake.fail(hangs, 0, usize::MAX, Fault::Hang);
+    let running = env.ingest().args(&["--verify"]).start();
+    wait_until("a look hangs", || hung.load(Ordering::Relaxed));
+    let asked = Instant::now();
+    running.signal("TERM");
+    running.wait().exits(143);
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -157,6 +157,8 @@ fn a_line_has_the_rate_of_the_interval_the_age_and_the_server() {
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
+    let server = now.server.map(|server| ServerFigures { limit: 1, ..server });
+    assert!(Figures { server, ..now }.line(&before).ends_with("pushing back, 1 request at once"));
     let line = Figures::default().line(&Figures::default());
     assert!(line.contains("0 rows/s") && !line.contains("newest") && !line.contains("Elasticsearch"));
 }

@@ -1,4 +1,4 @@
-//! The failures of a run that cannot mark archives, with advice.
+//! Failures of a run that cannot mark archives, with advice.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -9,8 +9,8 @@ use crate::common::exit::{ExitCode, Failure};
 
 /// Returns the failure of a run that cannot mark its archives, or end its replay, however often it repeats them.
 pub fn moves_for_ever() -> Failure {
-    let message = "the indices keep changing (aliases that move, restarted shards, or failed requests where shards are \
-    hidden) before what was sent can count as done: find out what changes them, and run again";
+    let message = "the indices keep changing, so no archive can be marked and no replay can end: an alias moves, \
+    shards restart, or requests fail at a server that does not show its shards; find out which, and run again";
     Failure::new(ExitCode::Unavailable, message)
 }
 

@@ -1,4 +1,4 @@
-//! Marks finished archives, once what is known of their rows is durable.
+//! Marks finished archives once their dead letters and documents are durable.
 
 use std::sync::Arc;
 

@@ -310,7 +310,7 @@ impl StateFile {
                 .filter_map(ArchiveState::place)
                 .for_each(|place| *place = places.of(*place));
         }
-        // A journal that could not be written may end in half a line.
+        // If writing the journal failed, it may end in half a line.
         if std::mem::take(&mut self.has_journal) || self.journal.is_open() {
             self.journal.clear();
         }

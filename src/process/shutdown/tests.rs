@@ -12,6 +12,14 @@ fn the_first_reason_stays() {
 }
 
 #[test]
+fn a_panic_after_a_signal_fails_the_run() {
+    let stop = Stop::new();
+    stop.request(StopReason::Terminate);
+    assert_eq!(stop.guard("the ledger", || -> () { panic!("a bug") }), None);
+    assert!(matches!(stop.reason(), Some(StopReason::Fatal(failure)) if failure.message.contains("a bug")));
+}
+
+#[test]
 fn a_wait_ends_when_the_run_is_to_stop() {
     let stop = Stop::new();
     assert!(stop.wait(Duration::from_millis(1)));

@@ -144,12 +144,16 @@ fn check_changed(archives: &[Archive], judged: &[Option<NotTaken>]) -> Option<Ch
     let mut changed =
         all.filter(|(_, why)| **why == Some(NotTaken::Processed { has_changed: true })).peekable();
     let (first, _) = *changed.peek()?;
-    let text = format!(
-        "{:?} and {} others have changed since they were processed (--list names all): remove their entries \
-         from the state file to load them again",
-        first.name,
-        changed.count() - 1
-    );
+    let first = &first.name;
+    let text = match changed.count() - 1 {
+        0 => format!(
+            "{first:?} has changed since it was processed: remove its entry from the state file to load it again"
+        ),
+        others => format!(
+            "{first:?} and {others} others have changed since they were processed (--list names all): remove their \
+             entries from the state file to load them again"
+        ),
+    };
     Some(Check::warning("source", text))
 }
 

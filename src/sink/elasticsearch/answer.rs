@@ -127,8 +127,8 @@ pub(super) fn answer(client: &Client, result: Result<Reply, TransportError>) -> 
         Err(error @ TransportError::Tls(_)) => Err(NoAnswer::refused(
             "certificate",
             format!(
-                "{url}: {error}: name the issuer's root with ELASTICSEARCH_CA_CERT / --ca-cert, \
-                 and the host in ELASTICSEARCH_URL as in its certificate"
+                "{url}: {error}: check the scheme and host in ELASTICSEARCH_URL and the dates of the \
+                 certificate, and name its issuer's root with ELASTICSEARCH_CA_CERT / --ca-cert"
             ),
         )),
         Err(error) => Err(NoAnswer::unavailable(format!("{url}: {error}"))),

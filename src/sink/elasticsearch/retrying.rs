@@ -84,7 +84,20 @@ pub fn retry_until_stopped<T: Send + 'static>(
     retries: &Retries<'_>,
     ask: impl Fn(Duration) -> Result<T, NoAnswer> + Clone + Send + 'static,
 ) -> Result<T, Unanswered> {
-    retry(retries, |limit| {
+    retry_for_until_stopped(retries, Duration::ZERO, ask)
+}
+
+/// Like [`retry_until_stopped`], but a refusal is not final before it has lasted for `least`.
+///
+/// # Errors
+///
+/// Like [`retry`].
+pub fn retry_for_until_stopped<T: Send + 'static>(
+    retries: &Retries<'_>,
+    least: Duration,
+    ask: impl Fn(Duration) -> Result<T, NoAnswer> + Clone + Send + 'static,
+) -> Result<T, Unanswered> {
+    retry_for(retries, least, |limit| {
         let ask = ask.clone();
         match retries.stop().unless_requested(move || ask(limit)) {
             Ok(Some(answer)) => answer,

@@ -18,7 +18,9 @@ use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 use crate::sink::elasticsearch::preflight::{self, Needs, Report};
-use crate::sink::elasticsearch::retrying::{MOVING, policy, retry, retry_for, retry_until_stopped};
+use crate::sink::elasticsearch::retrying::{
+    MOVING, policy, retry, retry_for, retry_for_until_stopped, retry_until_stopped,
+};
 use crate::sink::elasticsearch::targets::{Target, Targets};
 
 /// The server that a run writes to.
@@ -28,7 +30,7 @@ pub struct Server {
     /// The server's health, and the limits on requests in flight.
     pub throttle: Arc<Throttle>,
     /// The indices behind the names.
-    pub targets: LiveTargets,
+    pub targets: Arc<LiveTargets>,
     /// Name of the one index or alias that posts are written to, if its vectors are all `dense_vector`; None: they are
     /// not.
     pub dense_vectors: Option<String>,
@@ -83,7 +85,7 @@ impl Server {
         Ok(Self {
             client,
             throttle,
-            targets: LiveTargets::new(targets),
+            targets: Arc::new(LiveTargets::new(targets)),
             dense_vectors,
             names: needs.names,
             pipeline: needs.pipeline,
@@ -126,11 +128,13 @@ impl Server {
     ///
     /// Returns a failure if a name can no longer be written to.
     pub fn look(&self, is_to_send: bool, stop: &Stop) -> Result<(), Failure> {
-        let look = |_| match self.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
+        let (targets, throttle) = (self.targets.clone(), self.throttle.clone());
+        let client = self.client.with_short_limit();
+        let look = move |_| match refresh(&targets, &throttle, &client, targets.now().generation) {
             Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error),
             Ok(_) | Err(_) => Ok(()),
         };
-        Ok(retry_for(&self.retries(stop), MOVING, look)?)
+        Ok(retry_for_until_stopped(&self.retries(stop), MOVING, look)?)
     }
 
     /// Flushes the indices if a confirmation does not mean that a document is on disk. Checks that the indices behind the
@@ -145,23 +149,28 @@ impl Server {
                 pages_as_outages(&self.client.within(call).recording_pages(), |client| flush(client, &both))
             })?;
         }
-        let refresh = |call| self.refresh(&self.client.within(call), seen.generation);
-        Ok(retry_for(&retries, MOVING, refresh)?.generation)
-    }
-
-    /// Looks the targets up again, and tells the senders of an outage.
-    fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, NoAnswer> {
-        self.targets.refresh(client, seen).inspect_err(|error| {
-            if matches!(error, NoAnswer::Unavailable(_)) {
-                self.throttle.found_away();
-            }
-        })
+        let look = |call| refresh(&self.targets, &self.throttle, &self.client.within(call), seen.generation);
+        Ok(retry_for(&retries, MOVING, look)?.generation)
     }
 
     /// Returns the retries of requests made while the senders are at work, which share their outages.
     fn retries<'s>(&'s self, stop: &'s Stop) -> Retries<'s> {
         Retries::new(stop, policy(self.budget)).shared_health(&*self.throttle)
     }
+}
+
+/// Looks the targets up again, and tells the senders of an outage.
+fn refresh(
+    targets: &LiveTargets,
+    throttle: &Throttle,
+    client: &Client,
+    seen: Generation,
+) -> Result<Arc<Targets>, NoAnswer> {
+    targets.refresh(client, seen).inspect_err(|error| {
+        if matches!(error, NoAnswer::Unavailable(_)) {
+            throttle.found_away();
+        }
+    })
 }
 
 /// How often a preflight is repeated while only some answers are pages. The server may come back during a preflight,

@@ -217,7 +217,7 @@ fn a_server_that_cannot_resume_a_download_is_asked_for_the_whole_object() {
         error(501, "NotImplemented"),
         error(400, "InvalidArgument"),
         Reply { status: 304, headers: vec![], body: vec![] },
-        // The rest under the status of the whole, the whole under the status of the rest, and a compressed rest.
+        // The rest with status 200, the whole object with status 206, and a compressed rest.
         Reply { status: 200, headers: vec![], body: zip[zip.len() - zip.len() / 2..].to_vec() },
         rest_of(&archives()[1], 206, &zip),
         rest_of(&archives()[1], 206, &zip[zip.len() - zip.len() / 2..])

@@ -308,7 +308,7 @@ fn the_later_forms_of_the_established_tool_are_read_and_their_cursor_is_kept() {
             saved.as_array().unwrap().iter().any(|e| e["last_time_us"] == 1_758_762_590_000_000_u64),
             "{text}"
         );
-        // The established tool refuses a file with a timestamp that is none.
+        // The established tool refuses a file with an invalid timestamp.
         let cursor = saved.as_array().unwrap().iter().find(|entry| entry["filename"] == CURSOR).unwrap();
         assert_eq!(cursor["timestamp"], "1970-01-01T00:00:00Z");
     }

@@ -28,7 +28,7 @@ pub(super) struct Downloaded {
     pub(super) bytes: Vec<u8>,
     /// Its ETag, if it has been replaced since it was listed.
     pub(super) etag: Option<String>,
-    /// Whether the bytes may be of different objects, since they are of several replies.
+    /// Whether the bytes may be of different objects, since they come from several replies.
     pub(super) may_be_mixed: bool,
 }
 

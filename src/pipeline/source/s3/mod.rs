@@ -154,7 +154,7 @@ impl Bucket {
             return Ok(());
         };
         let mut answer = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]);
-        // The server may not support ranges. The whole object is not read then.
+        // The server may not support ranges. The whole object is then requested, but not read.
         if let Err(GetError::Other(_) | GetError::Changed) = answer {
             answer = self.client.get(&object.key, &[], &[]);
         }

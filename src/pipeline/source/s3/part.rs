@@ -213,7 +213,7 @@ impl Part {
                 "it has been replaced, so it is left for the next listing".to_owned(),
             ));
         }
-        // A body that has marked its own end was complete, so it was not a part of this object: nothing continues it.
+        // A body that marks its own end is complete. So it was not a part of this object, and must not be continued.
         if !self.is_length_known && self.is_framed {
             self.etag = None;
         }
@@ -256,7 +256,7 @@ impl Part {
         format!("{} of {} bytes", self.bytes.len(), self.length)
     }
 
-    /// Returns the bytes if they may be an error text in place of the object, `read` being how their body ended.
+    /// Returns the bytes if they may be an error text in place of the object. `read` says how their body ended.
     pub(super) fn as_text(&self, read: &Result<(), GetError>) -> Option<&[u8]> {
         (read.is_err() || self.is_replaced).then_some(self.bytes.as_slice())
     }

@@ -57,7 +57,7 @@ impl Download {
         &self.bytes
     }
 
-    /// Whether the bytes are of several replies, and may be of different objects: nothing proves that they are of one.
+    /// Whether the bytes come from several replies, and nothing proves that these are of the same object.
     pub fn may_be_mixed(&self) -> bool {
         self.may_be_mixed
     }

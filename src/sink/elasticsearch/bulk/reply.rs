@@ -188,7 +188,8 @@ fn are_in_another_order(items: &[BulkItem], ids: &[&str]) -> bool {
     found == ids
 }
 
-/// Judges a confirmed item by what its document was written as, and where. `sent` is its id and version.
+/// Judges a confirmed item by where its document was written, and under which id and version. `sent` has the id and
+/// version that were sent.
 fn judge_confirmed(
     result: ItemResult,
     (id, sent): (&str, Option<u64>),

@@ -202,10 +202,12 @@ fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Chec
     }
     let unmapped = unmapped.join(", ");
     Some(match dynamic {
-        Dynamic::Reject => Check::failed(
-            NAME,
-            format!("{index} is strict and does not map {unmapped}: add them to its mapping"),
-        ),
+        Dynamic::Reject => {
+            let is_of_posts = fields.iter().all(|&(name, _)| name != "deleted_at");
+            let or = if is_of_posts { ", or leave them out (--exclude-field)" } else { "" };
+            let text = format!("{index} is strict and does not map {unmapped}: add them to its mapping{or}");
+            Check::failed(NAME, text)
+        }
         Dynamic::Guess => Check::warning(
             NAME,
             format!(

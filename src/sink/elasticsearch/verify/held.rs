@@ -1,6 +1,8 @@
 //! Looks up which documents the indices hold for ids, without `_source`.
 
-use std::sync::atomic::Ordering;
+use std::collections::BTreeSet;
+
+use serde_json::Value;
 
 use super::Verifier;
 use crate::model::{Action, ActionKind};
@@ -45,37 +47,46 @@ impl Verifier<'_> {
 
     fn look_up_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, FailedRequest> {
         let targets = self.elasticsearch.server.targets.now();
-        let routed = self.requires_routing.load(Ordering::Relaxed);
+        let routed = self.routed.lock().clone();
         let look_ups: Vec<LookUp<'_>> =
-            actions.iter().flat_map(|action| look_ups(action, &targets, routed)).collect();
+            actions.iter().flat_map(|action| look_ups(action, &targets, &routed)).collect();
         let ids: Vec<&str> = look_ups.iter().map(|(.., id)| *id).collect();
         let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&look_ups))?;
         let found = judge_look_up(&reply.body, &ids)
-            .map_err(|answer| self.learn_routing(answer, &targets, routed))?;
+            .map_err(|answer| self.learn_routing(answer, &reply, &targets, &look_ups))?;
         let mut answers = look_ups.iter().zip(found);
         Ok(actions
             .iter()
             .map(|action| {
-                let count = self::look_ups(action, &targets, routed).count();
+                let count = self::look_ups(action, &targets, &routed).count();
                 held(answers.by_ref().take(count), &targets.posts, post_look_ups(action, &targets))
             })
             .collect())
     }
 
-    /// Returns what a failed look-up means. If an index of which nothing is known turns out to require routing, that is
-    /// a retry with routing. `routed`: the request already had it.
-    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> FailedRequest {
-        let is_unknown = !targets.posts.is_known || !targets.tombstones.is_known;
-        match answer {
-            Answer::Moved(failure)
-                if is_unknown && !routed && failure.message.contains("requires routing") =>
-            {
-                self.requires_routing.store(true, Ordering::Relaxed);
-                let why = "an index requires routing, which the server did not show before";
-                (Answer::Retry(why.to_owned()), None)
-            }
-            answer => (answer, None),
+    /// Returns what a failed look-up means. If names of which nothing is known turn out to require routing, that is a
+    /// retry with routing for these. Routing that an index does not require would lead to another shard.
+    fn learn_routing(
+        &self,
+        answer: Answer,
+        reply: &Reply,
+        targets: &Targets,
+        look_ups: &[LookUp<'_>],
+    ) -> FailedRequest {
+        let docs = reply.json::<Value>().and_then(|mut reply| Some(reply.get_mut("docs")?.take()));
+        let docs = docs.as_ref().and_then(Value::as_array).into_iter().flatten();
+        let unknown = [&targets.posts, &targets.tombstones].into_iter().filter(|target| !target.is_known);
+        let unknown: Vec<&str> = unknown.flat_map(Target::look_up_in).map(|(name, _)| name).collect();
+        let lacking = docs.zip(look_ups).filter(|(doc, (name, is_routed, _))| {
+            let requires = doc.pointer("/error/type").is_some_and(|kind| kind == "routing_missing_exception");
+            requires && !is_routed && unknown.contains(name)
+        });
+        let lacking: Vec<String> = lacking.map(|(_, (name, ..))| (*name).to_owned()).collect();
+        if lacking.is_empty() {
+            return (answer, None);
         }
+        self.routed.lock().extend(lacking);
+        (Answer::Retry("an index requires routing, which the server did not show before".to_owned()), None)
     }
 
     /// Posts a look-up. A stop of the run does not wait for its reply, since nothing depends on it.
@@ -97,10 +108,14 @@ fn post_look_ups(action: &Action, targets: &Targets) -> usize {
 }
 
 /// Returns the look-ups for an action: first posts, then tombstones.
-fn look_ups<'q>(action: &'q Action, targets: &'q Targets, routed: bool) -> impl Iterator<Item = LookUp<'q>> {
+fn look_ups<'q>(
+    action: &'q Action,
+    targets: &'q Targets,
+    routed: &'q BTreeSet<String>,
+) -> impl Iterator<Item = LookUp<'q>> {
     let in_all = move |target: &'q Target, id: &'q str| {
-        let unknown = routed && !target.is_known;
-        target.look_up_in().map(move |(index, requires)| (index, requires || unknown, id))
+        let requires_unseen = |name: &str| !target.is_known && routed.contains(name);
+        target.look_up_in().map(move |(name, requires)| (name, requires || requires_unseen(name), id))
     };
     let posts = in_all(&targets.posts, &action.id).take(post_look_ups(action, targets));
     posts.chain(action.tombstone_ids().flat_map(move |id| in_all(&targets.tombstones, id)))

@@ -7,8 +7,8 @@
 //!
 //! The verifier is a sink like any other, so archives are read, ordered and counted as in a load.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-
 use std::sync::atomic::AtomicBool;
 
 use self::differences::Differences;
@@ -16,7 +16,7 @@ use self::judge::{Judged, Verdict, judge};
 use super::Elasticsearch;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
-use super::retrying::{MOVING, policy, retry_for};
+use super::retrying::{MOVING, policy, retry_for_until_stopped};
 use crate::common::exit::Failure;
 use crate::common::mutex::Mutex;
 use crate::common::timestamp::now_millis;
@@ -44,8 +44,8 @@ pub struct Verifier<'r> {
     differences: Differences,
     /// Whether the server does not know the parameter that requests vectors, and returns them without it.
     returns_vectors: AtomicBool,
-    /// Whether an index of which nothing is known has turned out to require routing.
-    requires_routing: AtomicBool,
+    /// Names of which the server shows nothing, but which have turned out to require routing.
+    routed: Mutex<BTreeSet<String>>,
 }
 
 impl<'r> Verifier<'r> {
@@ -61,7 +61,7 @@ impl<'r> Verifier<'r> {
             repair,
             differences: Differences(output.map(Mutex::new)),
             returns_vectors: AtomicBool::new(false),
-            requires_routing: AtomicBool::new(false),
+            routed: Mutex::default(),
         }
     }
 
@@ -127,8 +127,9 @@ impl<'r> Verifier<'r> {
     fn have_targets_changed(&self, seen: Generation) -> Result<bool, Stopped> {
         let Elasticsearch { server, stop, .. } = &self.elasticsearch;
         let retries = Retries::new(stop, policy(server.budget));
-        let refresh = |call| server.targets.refresh(&server.client.within(call), seen);
-        match retry_for(&retries, MOVING, refresh) {
+        let (targets, client) = (server.targets.clone(), server.client.clone());
+        let refresh = move |call| targets.refresh(&client.within(call), seen);
+        match retry_for_until_stopped(&retries, MOVING, refresh) {
             Ok(now) => Ok(now.generation != seen),
             Err(unanswered) => {
                 stop.fail(unanswered.into());

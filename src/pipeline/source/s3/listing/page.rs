@@ -204,7 +204,7 @@ fn begin(elements: &mut Elements, path: &[Vec<u8>], name: &[u8]) {
 
 /// Handles the end of the last element of `path`, with its text.
 fn end(elements: &mut Elements, path: &[Vec<u8>], text: Vec<u8>) {
-    // No element that is used is deeper.
+    // Deeper elements are not used.
     let names: Vec<&[u8]> = path.iter().skip(1).take(4).map(Vec::as_slice).collect();
     let words = || String::from_utf8_lossy(&text).trim().to_owned();
     match names[..] {

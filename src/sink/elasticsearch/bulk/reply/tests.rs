@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::item_error::LONGEST_REASON;
 use super::*;
 
+mod look_ups;
+
 fn reply(status: u16, body: &str) -> Reply {
     Reply { status, retry_after: None, body: body.into() }
 }
@@ -19,11 +21,6 @@ fn judged(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>
 
 fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
     judged(body.as_bytes(), operation, actions).unwrap()
-}
-
-/// Returns a document found with a version, without a place.
-fn found(version: u64) -> Option<FoundDocument> {
-    Some(FoundDocument { version, place: None, has_routing: false })
 }
 
 fn item(status: u16, rest: &str) -> String {
@@ -254,48 +251,6 @@ fn a_refused_request_is_divided_to_find_the_cause() {
     }
 }
 
-#[test]
-fn a_look_up_pairs_by_id() {
-    let body = r#"{"docs":[{"_id":"a","_version":7,"found":true},{"_id":"b","found":false}]}"#;
-    assert_eq!(judge_look_up(body.as_bytes(), &["a", "b"]), Ok(vec![found(7), None]));
-    for ids in [&["b", "a"][..], &["x", "b"], &["a", "x"], &["a"], &["a", "b", "c"]] {
-        assert!(matches!(judge_look_up(body.as_bytes(), ids), Err(Answer::Retry(_))));
-    }
-    let failed = br#"{"docs":[{"_id":"a","error":{"type":"no_shard_available_action_exception"}}]}"#;
-    assert!(matches!(judge_look_up(failed, &["a"]), Err(Answer::Retry(_))));
-}
-
-#[test]
-fn a_failed_look_up_reports_type_and_reason() {
-    for kind in ["no_shard_available_action_exception", "index_not_found_exception"] {
-        let body = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error(kind));
-        let reported = match judge_look_up(body.as_bytes(), &["a"]) {
-            Err(Answer::Retry(why)) => why,
-            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message,
-            other => panic!("{other:?}"),
-        };
-        assert!(reported.contains(&format!("{kind}: since")), "{reported}");
-    }
-}
-
-#[test]
-fn a_tombstone_is_found_whatever_its_version() {
-    for version in ["", r#","_version":null"#, r#","_version":-1"#] {
-        let body = format!(r#"{{"docs":[{{"_id":"a","found":true{version}}},{{"_id":"b","found":false}}]}}"#);
-        let reported = judge_look_up(body.as_bytes(), &["a", "b"]);
-        assert_eq!(reported, Ok(vec![found(UNKNOWN_VERSION), None]), "{version}");
-    }
-}
-
-#[test]
-fn a_look_up_that_fails_for_one_id_is_retried_even_if_its_error_is_incomplete() {
-    for error in [r#"{"type":null,"reason":null}"#, r#""a text""#, "{}"] {
-        let body = format!(r#"{{"docs":[{{"_id":"a","error":{error}}}]}}"#);
-        let judged = judge_look_up(body.as_bytes(), &["a"]);
-        assert!(matches!(&judged, Err(Answer::Retry(why)) if !why.contains("fit")), "{error}: {judged:?}");
-    }
-}
-
 /// Reads a recorded answer; its name starts with its HTTP status.
 fn recorded(name: &str) -> Reply {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/replies/");
@@ -372,14 +327,6 @@ fn a_recorded_cluster_block_is_waited_out_and_a_refused_request_divided() {
     assert!(
         matches!(judged, Some(Answer::Divide(r)) if r.error_type == "action_request_validation_exception")
     );
-}
-
-#[test]
-fn recorded_look_ups_are_judged_correctly() {
-    let ids = ["t", "absent"];
-    assert_eq!(judge_look_up(&recorded("200_mget").body, &ids), Ok(vec![found(100), None]));
-    let missing = judge_look_up(&recorded("200_mget_index_missing").body, &ids);
-    assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
 }
 
 // Elasticsearch 9.5.3 filters the answers to a refresh and a search to this form.
@@ -467,12 +414,6 @@ fn errors_about_moved_indices_lead_to_a_look_up() {
 }
 
 #[test]
-fn a_document_that_must_not_be_looked_up_stops_the_run() {
-    let denied = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error("security_exception"));
-    assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Forbidden(_))));
-}
-
-#[test]
 fn a_post_in_a_blocked_older_index_is_refused_and_one_on_a_full_disk_is_retried() {
     for (block, refused) in [
         ("FORBIDDEN/8/index write (api)", true),
@@ -487,25 +428,4 @@ fn a_post_in_a_blocked_older_index_is_refused_and_one_on_a_full_disk_is_retried(
         assert_eq!(is_refused(Operation::DeleteFound), refused, "{block}");
         assert!(!is_refused(Operation::Delete));
     }
-}
-
-#[test]
-fn sources_are_returned_unchanged() {
-    let body =
-        br#"{"docs":[{"_id":"a","found":true,"_version":7,"_source":{"x": 1}},{"_id":"b","found":false}]}"#;
-    let found = judge_contents(body, &["a", "b"]).unwrap();
-    let first = found[0].unwrap();
-    assert_eq!((first.version, first.source.unwrap().get()), (7, r#"{"x": 1}"#));
-    assert!(found[1].is_none());
-}
-
-#[test]
-fn contents_of_another_request_are_retried() {
-    let body = br#"{"docs":[{"_id":"a","found":true,"_version":7}]}"#;
-    for ids in [&["b"][..], &["a", "b"], &[]] {
-        assert!(matches!(judge_contents(body, ids), Err(Answer::Retry(_))), "{ids:?}");
-    }
-    assert!(matches!(judge_contents(b"<html>", &["a"]), Err(Answer::Retry(_))));
-    let refused = br#"{"docs":[{"_id":"a","error":{"type":"security_exception","reason":"no"}}]}"#;
-    assert!(matches!(judge_contents(refused, &["a"]), Err(Answer::Forbidden(_))));
 }

@@ -138,7 +138,10 @@ fn a_strict_mapping_without_a_field_that_is_sent_is_refused() {
     let checks =
         judge("t", &json!({"dynamic": "strict", "properties": properties}), &kinds(TOMBSTONE_FIELDS));
     assert_eq!(statuses(&checks), [Failed]);
-    assert!(checks[0].text.contains("does not map indexed_at:"), "{}", checks[0]);
+    assert!(checks[0].text.ends_with("does not map indexed_at: add them to its mapping"), "{}", checks[0]);
+    let fields = kinds(post_fields(FieldChoice::default()));
+    let checks = judge("p", &json!({"dynamic": "strict", "properties": properties}), &fields);
+    assert!(checks[0].text.ends_with("or leave them out (--exclude-field)"), "{}", checks[0]);
 }
 
 #[test]
