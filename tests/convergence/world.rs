@@ -196,16 +196,16 @@ impl World {
         self.folder.path(name)
     }
 
-    /// The contents behind an alias: the latest event of a post that is in several indices.
+    /// The contents behind an alias: what the newest of several indices with a post holds.
     fn held(&self, alias: &str) -> Held {
         let text = |source: &serde_json::Value| source["content"].as_str().unwrap_or_default().to_owned();
         let mut held = Held::new();
         self.fake.store(|store| {
             let members = store.indices.values().filter(|index| index.aliases.contains_key(alias));
-            for (id, document) in members.flat_map(|index| &index.documents) {
-                let found = (document.version, text(&document.source));
-                let last = held.entry(id.clone()).or_insert_with(|| found.clone());
-                *last = found.max(last.clone());
+            let mut members: Vec<_> = members.collect();
+            members.sort_by_key(|index| index.created);
+            for (id, document) in members.into_iter().flat_map(|index| &index.documents) {
+                held.insert(id.clone(), (document.version, text(&document.source)));
             }
         });
         held

@@ -43,6 +43,7 @@ pub mod accounts;
 pub(super) mod attempt;
 pub mod batch_report;
 mod deletes;
+mod emissions;
 mod expect;
 mod lines;
 pub(super) mod look_up;
@@ -116,6 +117,7 @@ impl Bulk<'_> {
         };
         Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome))
             .looked_up(looked_up)
+            .without_superseded()?
             .run()
     }
 
