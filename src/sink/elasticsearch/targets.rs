@@ -279,6 +279,21 @@ mod tests {
     }
 
     #[test]
+    fn an_older_index_may_hold_a_newer_emission_unless_the_archive_is_newer_than_all() {
+        let member = |created| Member { created, ..Member::unknown("posts_v1") };
+        let may_hold_newer = |members: &[Option<i64>]| {
+            let members = members.iter().copied().map(member).collect();
+            let target = Target { members, ..Target::of_one_index("posts") };
+            target.may_hold_newer(Version::new(7, 1).unwrap())
+        };
+        assert!(!may_hold_newer(&[Some(9_000)]) && !may_hold_newer(&[None]));
+        assert!(!may_hold_newer(&[Some(1_000), Some(6_999)]));
+        for members in [[Some(1_000), Some(7_000)], [Some(9_000), Some(1_000)], [Some(1_000), None]] {
+            assert!(may_hold_newer(&members), "{members:?}");
+        }
+    }
+
+    #[test]
     fn a_post_is_routed_by_its_author_and_an_account_by_its_did() {
         for (id, routing) in [
             ("at://did:plc:a/app.bsky.feed.post/b", "did:plc:a"),
