@@ -32,6 +32,11 @@ impl Version {
         (self.0 % MAX_ROW_ID as u64) as i64
     }
 
+    /// Returns the time of the archive, in seconds since 1970.
+    pub fn archive_seconds(self) -> i64 {
+        (self.0 >> ROW_ID_BITS) as i64
+    }
+
     /// Returns the version number for indexing a post or a tombstone.
     pub fn of_index(self) -> u64 {
         self.0
@@ -59,6 +64,7 @@ mod tests {
         assert!(a < b);
         assert_eq!(a.of_index(), 474_061_310_263_296_000 + MAX_ROW_ID as u64 - 1);
         assert_eq!((a.row_id(), b.row_id()), (MAX_ROW_ID - 1, 0));
+        assert_eq!((a.archive_seconds(), b.archive_seconds()), (1_766_016_000, 1_766_016_001));
     }
 
     #[test]

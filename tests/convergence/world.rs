@@ -25,7 +25,7 @@ use crate::harness::archives::Archive;
 use crate::harness::fake::{API_KEY, Fake};
 use crate::harness::http::Request;
 use crate::harness::script::Fault;
-use crate::harness::store::Store;
+use crate::harness::store::{Document, Store};
 
 /// The name of a case's state files.
 const STATE: &str = "state";
@@ -196,19 +196,24 @@ impl World {
         self.folder.path(name)
     }
 
-    /// The contents behind an alias: the latest event of a post that is in several indices.
+    /// The contents behind an alias: of several posts that in the newest index, of several tombstones the newest.
     fn held(&self, alias: &str) -> Held {
         let text = |source: &serde_json::Value| source["content"].as_str().unwrap_or_default().to_owned();
-        let mut held = Held::new();
         self.fake.store(|store| {
             let members = store.indices.values().filter(|index| index.aliases.contains_key(alias));
-            for (id, document) in members.flat_map(|index| &index.documents) {
-                let found = (document.version, text(&document.source));
-                let last = held.entry(id.clone()).or_insert_with(|| found.clone());
-                *last = found.max(last.clone());
-            }
-        });
-        held
+            let mut held: Vec<_> = members
+                .flat_map(|index| index.documents.iter().map(|(id, document)| (index.created, id, document)))
+                .collect();
+            held.sort_by_key(
+                |(created, _, document)| {
+                    if alias == "posts" { *created } else { document.version }
+                },
+            );
+            let shown = |(_, id, document): (u64, &String, &Document)| {
+                (id.clone(), (document.version, text(&document.source)))
+            };
+            held.into_iter().map(shown).collect()
+        })
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::harness::archives::{Archive, delete, post, uri};
+use crate::harness::archives::{Archive, delete, post, seconds, uri};
 use crate::harness::fake::Fake;
 use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
 use crate::harness::script::Fault;
-use crate::harness::store::{Item, Pipeline, Store};
+use crate::harness::store::{Document, Item, Pipeline, Store};
 use crate::harness::{TestEnv, in_parallel, long_or, posts};
 
 /// Posts, then deletions of some, then new versions of all of them.
@@ -436,4 +436,94 @@ fn writes_to_an_alias_require_the_alias() {
     assert_holds(&env.fake, &archives);
     let requires = |item: &Item| item.require_alias == (item.index == "posts");
     assert!(env.fake.bulks().iter().flat_map(|record| &record.items).all(requires));
+}
+
+/// An archive with two posts, then one with a newer emission of the first. The older one comes late.
+fn late_and_newer() -> [Archive; 2] {
+    [
+        Archive::new("20251218_000000").with(post("p", "older")).with(post("q", "only")),
+        Archive::new("20251219_000000").with(post("p", "newer")),
+    ]
+}
+
+#[test]
+fn an_archive_loaded_after_a_rollover_hides_no_newer_emission_in_an_older_index() {
+    for (shows_age, requires_routing) in [(true, false), (false, true)] {
+        let [late, newer] = late_and_newer();
+        let env = TestEnv::with_archives(std::slice::from_ref(&newer));
+        env.run(&[]).exits(0);
+        env.fake.store(|store| {
+            if requires_routing {
+                require_routing(store, "posts_v1");
+            }
+            store.add_index("posts_v2", "posts", true);
+            if !shows_age {
+                for index in store.indices.values_mut() {
+                    index.settings.insert("index.creation_date".into(), String::new());
+                }
+            }
+        });
+        env.add(std::slice::from_ref(&late));
+        env.run(&[]).exits(0).counts(&[("rows.superseded", 1), ("rows.indexed", 1)]);
+        assert!(env.fake.documents("posts_v2").keys().eq([&uri("q")]), "{shows_age}");
+        assert_eq!(env.fake.documents("posts_v1")[&uri("p")].version, newer.version(1));
+        env.run(&["--verify"]).exits(0).counts(&[("findings.newer", 1), ("findings.equal", 2)]);
+        // A load of everything writes the last emission of each post to the new index.
+        env.ingest().var("SPOOL_STATE_FILE", "another.json").run().exits(0);
+        let versions = env.fake.documents("posts_v2").into_values().map(|document| document.version);
+        assert_eq!(versions.collect::<Vec<_>>(), [newer.version(1), late.version(2)]);
+    }
+}
+
+#[test]
+fn an_older_emission_that_a_rollover_overtakes_is_removed() {
+    let [late, newer] = late_and_newer();
+    let env = TestEnv::with_archives(&[newer]);
+    env.run(&[]).exits(0);
+    env.add(&[late]);
+    env.fake.fail_bulks(1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(2);
+    env.fake.store(|store| store.add_index("posts_v2", "posts", true));
+    env.fake.release();
+    running.wait().exits(0);
+    assert!(env.fake.documents("posts_v2").keys().eq([&uri("q")]));
+    assert!(env.dead_letters().is_empty());
+}
+
+#[test]
+fn a_deleted_post_with_a_newer_emission_in_an_older_index_is_suppressed() {
+    let [late, newer] = late_and_newer();
+    let env = TestEnv::with_archives(&[newer]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| {
+        store.add_index("posts_v2", "posts", true);
+        let tombstones = store.index("post_tombstones").unwrap();
+        tombstones.documents.insert(uri("p"), Document::new(1, json!({})));
+    });
+    env.add(&[late]);
+    env.run(&[]).exits(0).counts(&[("rows.suppressed", 1), ("rows.indexed", 1)]);
+    assert_eq!(ids(&env.fake, "posts"), BTreeSet::from([uri("q")]));
+}
+
+#[test]
+fn an_archive_newer_than_all_indices_is_not_looked_up_in_the_older_ones() {
+    let [late, newer] = late_and_newer();
+    let env = TestEnv::with_archives(&[late]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| {
+        store.add_index("posts_v2", "posts", true);
+        let created = seconds("20251218_120000") * 1000;
+        store.indices.values_mut().for_each(|index| index.created = created);
+    });
+    env.add(std::slice::from_ref(&newer));
+    env.fake.forget_requests();
+    env.run(&[]).exits(0).counts(&[("rows.indexed", 1)]);
+    let look_ups: Vec<_> =
+        env.fake.requests().into_iter().filter(|record| record.request.is_mget()).collect();
+    assert_eq!(look_ups.len(), 2, "before and after the write");
+    for look_up in look_ups {
+        assert!(!String::from_utf8_lossy(&look_up.request.body).contains(r#""posts"#), "{look_up:?}");
+    }
+    assert_eq!(env.fake.documents("posts_v2")[&uri("p")].version, newer.version(1));
 }

@@ -69,6 +69,13 @@
 //! post and a deletion of the same id, both marked. As long as no index leaves an alias, the later mark saw all indices
 //! of the earlier one, so its steps looked in all of them.
 //!
+//! A post may be in several indices. The newest of these has its last emission. Assume that an index holds an older
+//! emission than an index before it, and that both rows are marked. The newer emission was not written to the newer
+//! index, so its row was marked before the rollover, or only just after it, but all its writes were confirmed before.
+//! The row of the older emission was marked with both indices behind the name, so its last attempt looked in both after
+//! that. It found the newer emission, sent nothing, and deleted what an earlier attempt had left in the newer index. The
+//! look-up is left out only if the archive is newer than all indices: no newer archive was loaded before the rollover.
+//!
 //! If the index before a rollover requires routing and the new one does not, a request under way puts documents with a
 //! routing into the new one, perhaps in shards to which no look-up and no delete goes. The answer names the index, so
 //! these documents are sent again without a routing, and the copies in other shards are deleted. A run that is killed
@@ -82,6 +89,7 @@
 //! | A confirmed tombstone is found: the index is never emptied or restored to an older state. | Posts that are emitted again come back. Posts restored from a snapshot older than their tombstones stay until their rows are read again: run once without the state file. |
 //! | An index that leaves an alias takes nothing with it that matters. | Its tombstones no longer keep posts away, and its posts are no longer deleted. An index that leaves and comes back while an archive is processed may be missed. |
 //! | A look-up is answered by a copy of the shard that is in sync. | A node cut off from its cluster may answer from a stale copy for some seconds, until it notices. |
+//! | An index of posts takes writes from its creation on, and the clocks of archives and server agree. | If an index was created some days before its rollover, an archive of these days that is loaded late, after a newer one, may put an older emission into it. |
 //! | Only this program writes posts. | Posts that others write after the deletion stay, unless they look up tombstones as well. |
 //!
 //! Versions from other writers do no harm. A document that an earlier tool wrote without an external version (1, 2 and

@@ -17,7 +17,7 @@ use super::outcome::is_not_offered;
 /// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
 /// the filter leaves no index out of the reply.
 const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,*.settings.index.version.created,\
-    *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,*.settings.index.store.type,\
+    *.settings.index.creation_date,*.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,*.settings.index.store.type,\
     *.settings.index.default_pipeline,*.settings.index.final_pipeline,*.settings.index.refresh_interval,\
     *.settings.index.verified_before_close,*.settings.index.mapping.source.mode,\
     *.settings.index.mapping.ignore_malformed";

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::primaries::Primaries;
 use super::returned::Returned;
-use crate::model::{ActionKind, Generation, Names};
+use crate::model::{ActionKind, Generation, Names, Version};
 
 /// The indices behind the two names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +131,8 @@ pub struct Member {
     pub name: String,
     /// UUID of the index, which changes when the index is created again; None: unknown.
     pub uuid: Option<String>,
+    /// When it was created, in milliseconds since 1970; None: unknown.
+    pub created: Option<i64>,
     /// Whether every action and look-up must have a routing (`_routing.required`).
     pub requires_routing: bool,
     /// Block that prevents writes until somebody removes it.
@@ -143,7 +145,14 @@ impl Member {
     /// Creates an index of which nothing is known.
     pub(super) fn unknown(name: &str) -> Self {
         let returned = Returned::default();
-        Self { name: name.to_owned(), uuid: None, requires_routing: false, block: None, returned }
+        Self {
+            name: name.to_owned(),
+            uuid: None,
+            created: None,
+            requires_routing: false,
+            block: None,
+            returned,
+        }
     }
 }
 
@@ -200,6 +209,13 @@ impl Target {
     /// Returns whether an index is behind the name, as far as is known.
     pub fn holds(&self, index: &str) -> bool {
         !self.is_known || self.members.iter().any(|member| member.name == index)
+    }
+
+    /// Returns whether an index other than the write index may hold a newer emission of a post than this one: there are
+    /// several, and the archive is not newer than all of them.
+    pub fn may_hold_newer(&self, version: Version) -> bool {
+        let is_newer = |created| created < version.archive_seconds() * 1000;
+        self.members.len() > 1 && !self.members.iter().all(|member| member.created.is_some_and(is_newer))
     }
 
     /// Returns whether documents must have a routing in an index behind the name.
@@ -259,6 +275,21 @@ mod tests {
         ] {
             let described = describe_change(&target("a", false), &after);
             assert!(described.contains(text), "{described}");
+        }
+    }
+
+    #[test]
+    fn an_older_index_may_hold_a_newer_emission_unless_the_archive_is_newer_than_all() {
+        let member = |created| Member { created, ..Member::unknown("posts_v1") };
+        let may_hold_newer = |members: &[Option<i64>]| {
+            let members = members.iter().copied().map(member).collect();
+            let target = Target { members, ..Target::of_one_index("posts") };
+            target.may_hold_newer(Version::new(7, 1).unwrap())
+        };
+        assert!(!may_hold_newer(&[Some(9_000)]) && !may_hold_newer(&[None]));
+        assert!(!may_hold_newer(&[Some(1_000), Some(6_999)]));
+        for members in [[Some(1_000), Some(7_000)], [Some(9_000), Some(1_000)], [Some(1_000), None]] {
+            assert!(may_hold_newer(&members), "{members:?}");
         }
     }
 

@@ -271,6 +271,7 @@ fn settings(index: &Index, base64: Base64Vectors, wanted: &str, request: &Reques
         ("index.number_of_shards", "1"),
         ("index.number_of_replicas", "1"),
         ("index.uuid", &index.uuid),
+        ("index.creation_date", &index.created.to_string()),
         ("index.version.created", version),
     ]
     .into_iter()

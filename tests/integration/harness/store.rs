@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
@@ -58,6 +59,8 @@ pub(crate) struct Index {
     deletes: BTreeMap<String, u64>,
     /// Different for each index that is created.
     pub(crate) uuid: String,
+    /// When it was created, in milliseconds since 1970; later for each index that is created.
+    pub(crate) created: u64,
     /// The `_seq_no` of the last write.
     seq_no: u64,
     /// Copies written with a routing that the index does not require: they are in other shards.
@@ -371,8 +374,9 @@ impl Index {
     /// An empty index with this mapping.
     pub(crate) fn new(mapping: Value) -> Self {
         static INDICES: AtomicU64 = AtomicU64::new(0);
-        let uuid = format!("uuid-{}", INDICES.fetch_add(1, Ordering::Relaxed));
-        Self { mapping, uuid, ..Self::default() }
+        let nth = INDICES.fetch_add(1, Ordering::Relaxed);
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis() as u64;
+        Self { mapping, uuid: format!("uuid-{nth}"), created: now + nth, ..Self::default() }
     }
 
     /// Whether actions and look-ups must have a routing.

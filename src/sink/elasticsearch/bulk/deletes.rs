@@ -11,7 +11,7 @@
 use super::Bulk;
 use super::batch_report::{BatchReport, Final};
 use super::lines::BodyLines;
-use super::reply::{Operation, Refusal};
+use super::reply::{FoundDocument, Operation, Refusal};
 use super::settling::Settling;
 use crate::model::{Action, ActionKind, INDEX_TAKES_NO_WRITES, Version};
 use crate::retry::throttle::Stopped;
@@ -20,8 +20,8 @@ use crate::sink::elasticsearch::targets::{Member, Targets, routing_of};
 
 /// Outcome of the deletes of one id.
 #[derive(Default)]
-struct Deleted {
-    refusal: Option<Refusal>,
+pub(super) struct Deleted {
+    pub(super) refusal: Option<Refusal>,
     done: bool,
     superseded: bool,
 }
@@ -47,12 +47,13 @@ impl Deleted {
     }
 }
 
-struct FoundPost<'d> {
-    nth: usize,
-    action: &'d Action,
-    index: String,
-    requires_routing: bool,
-    block: Option<&'static str>,
+/// A post that an index holds for the `nth` of some actions.
+#[derive(Clone)]
+pub(super) struct FoundPost<'d> {
+    pub(super) nth: usize,
+    pub(super) action: &'d Action,
+    pub(super) member: &'d Member,
+    pub(super) version: u64,
     place: (u64, u64),
 }
 
@@ -67,7 +68,13 @@ impl Bulk<'_> {
         self.delete_through_alias(&to_delete, &mut deleted)?;
         let mut left: Vec<usize> = (0..to_delete.len()).collect();
         while !left.is_empty() {
-            let found = self.find_posts(&to_delete, &left)?;
+            let targets = self.targets.now();
+            let members = members_to_search(&targets);
+            let actions = left.iter().filter_map(|&nth| Some((nth, to_delete.get(nth)?.0)));
+            let asked: Vec<_> = actions
+                .flat_map(|(nth, action)| members.iter().map(move |member| (nth, action, *member)))
+                .collect();
+            let found = self.find_posts(&asked)?;
             left = self.delete_found(&found, &mut deleted)?;
         }
         deleted.into_iter().enumerate().for_each(|(nth, deleted)| report.deleted(nth, deleted.outcome()));
@@ -101,49 +108,44 @@ impl Bulk<'_> {
         .run()
     }
 
-    /// Looks for posts in the indices that deletes through the alias do not reach.
-    fn find_posts<'d>(
+    /// Looks for posts in indices. Each is given by its number, its action and an index.
+    pub(super) fn find_posts<'d>(
         &self,
-        to_delete: &[(&'d Action, Version)],
-        left: &[usize],
+        asked: &[(usize, &'d Action, &'d Member)],
     ) -> Result<Vec<FoundPost<'d>>, Stopped> {
-        let targets = self.targets.now();
-        let members = members_to_search(&targets);
-        if members.is_empty() {
+        if asked.is_empty() {
             return Ok(Vec::new());
-        }
-        let mut asked = Vec::with_capacity(left.len() * members.len());
-        for &nth in left {
-            let Some((action, _)) = to_delete.get(nth) else { continue };
-            asked.extend(members.iter().map(|member| (nth, *action, *member)));
         }
         let ids: Vec<(&str, bool, &str)> = asked
             .iter()
             .map(|(_, action, member)| (&*member.name, member.requires_routing, &*action.id))
             .collect();
         let found = self.look_up_documents(&ids)?;
-        let posts = asked.into_iter().zip(found).filter_map(|((nth, action, member), found)| {
-            let place = found?.place.unwrap_or_default();
-            let (index, requires_routing, block) =
-                (member.name.clone(), member.requires_routing, member.block);
-            Some(FoundPost { nth, action, index, requires_routing, block, place })
+        let posts = asked.iter().zip(found).filter_map(|(&(nth, action, member), found)| {
+            let FoundDocument { version, place, .. } = found?;
+            Some(FoundPost { nth, action, member, version, place: place.unwrap_or_default() })
         });
         Ok(posts.collect())
     }
 
     /// Deletes the posts found. Returns those that have changed in the meantime, to look for them again.
-    fn delete_found(&self, found: &[FoundPost<'_>], deleted: &mut [Deleted]) -> Result<Vec<usize>, Stopped> {
+    pub(super) fn delete_found(
+        &self,
+        found: &[FoundPost<'_>],
+        deleted: &mut [Deleted],
+    ) -> Result<Vec<usize>, Stopped> {
         let mut body = Vec::new();
         let (mut ranges, mut actions, mut nths) = (Vec::new(), Vec::new(), Vec::new());
         for post in found {
-            if let (Some(block), Some(deleted)) = (post.block, deleted.get_mut(post.nth)) {
-                deleted.add(Final::Refused(blocked(&post.index, block)));
+            let index = &post.member.name;
+            if let (Some(block), Some(deleted)) = (post.member.block, deleted.get_mut(post.nth)) {
+                deleted.add(Final::Refused(blocked(index, block)));
                 continue;
             }
             let start = body.len();
-            let routing = routing_of(&post.action.id, post.requires_routing);
+            let routing = routing_of(&post.action.id, post.member.requires_routing);
             let target_fields = TargetFields { routing, ..TargetFields::default() };
-            write_delete_found(&mut body, &post.index, &post.action.id, post.place, target_fields);
+            write_delete_found(&mut body, index, &post.action.id, post.place, target_fields);
             ranges.push(start..body.len());
             actions.push(post.action);
             nths.push(post.nth);

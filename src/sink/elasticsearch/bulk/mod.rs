@@ -7,6 +7,8 @@
 //! 3. Look up the posts just sent again.
 //! 4. Delete from `posts` those that have a tombstone now.
 //!
+//! If an index behind `posts` is newer than the archive, a look-up in all of them comes before that (`emissions`).
+//!
 //! If the next batch is there already, step 3 looks up its posts in the same request, which saves its step 1.
 //!
 //! A row gets its outcome after the last request that concerns it. A run that is killed in between repeats them all.
@@ -43,6 +45,7 @@ pub mod accounts;
 pub(super) mod attempt;
 pub mod batch_report;
 mod deletes;
+mod emissions;
 mod expect;
 mod lines;
 pub(super) mod look_up;
@@ -116,6 +119,7 @@ impl Bulk<'_> {
         };
         Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome))
             .looked_up(looked_up)
+            .without_superseded()?
             .run()
     }
 

@@ -90,6 +90,16 @@ impl<'s, 'r> Settling<'s, 'r> {
         self
     }
 
+    /// Settles the posts of which an older index has a newer emission.
+    pub(super) fn without_superseded(mut self) -> Result<Self, Stopped> {
+        let (asked, posts) = self.lines.to_look_up(&self.left);
+        let outcomes = self.bulk.supersede(&posts)?;
+        let mut left = mem::take(&mut self.left);
+        self.settle_found(&mut left, asked, outcomes);
+        self.left = left;
+        Ok(self)
+    }
+
     /// Sends until each line has an outcome.
     pub(super) fn run(mut self) -> Result<(), Stopped> {
         let mut parts = self.lines.parts(&self.left, self.bulk.limits);
@@ -171,12 +181,24 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// Removes the lines that have a tombstone. `asked`: the lines that were looked up, in the order of `tombstones`.
     fn suppress_found(&mut self, lines: &mut Vec<usize>, asked: Vec<usize>, tombstones: Tombstones) {
-        let found = asked.into_iter().zip(tombstones);
-        let suppressed: BTreeMap<usize, u64> =
-            found.filter_map(|(line, version)| Some((line, version?))).collect();
-        lines.retain(|line| !suppressed.contains_key(line));
-        for (line, version) in suppressed {
-            (self.on_final)(line, Final::Suppressed(version));
+        let outcomes = tombstones.into_iter().map(|version| version.map(Final::Suppressed));
+        self.settle_found(lines, asked, outcomes);
+    }
+
+    /// Removes the lines that have an outcome without being sent, and reports it. `asked`: the lines that were looked up,
+    /// in the order of `outcomes`.
+    fn settle_found(
+        &mut self,
+        lines: &mut Vec<usize>,
+        asked: Vec<usize>,
+        outcomes: impl IntoIterator<Item = Option<Final>>,
+    ) {
+        let found = asked.into_iter().zip(outcomes);
+        let settled: BTreeMap<usize, Final> =
+            found.filter_map(|(line, outcome)| Some((line, outcome?))).collect();
+        lines.retain(|line| !settled.contains_key(line));
+        for (line, outcome) in settled {
+            (self.on_final)(line, outcome);
         }
     }
 

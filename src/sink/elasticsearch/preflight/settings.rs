@@ -40,6 +40,8 @@ pub(super) struct IndexSettings {
     /// Whether writes are acknowledged before they are synced.
     pub(super) durability_async: bool,
     pub(super) uuid: Option<String>,
+    /// When the index was created, in milliseconds since 1970.
+    pub(super) created: Option<i64>,
     /// A block that prevents writes until somebody removes it. (The block of a full disk is lifted automatically.)
     pub(super) block: Option<&'static str>,
     /// Whether `--bulk-load-settings` has set them.
@@ -100,6 +102,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
         gc_deletes,
         durability_async: durability.eq_ignore_ascii_case("async"),
         uuid: setting("index.uuid").map(str::to_owned),
+        created: setting("index.creation_date").and_then(|millis| millis.parse().ok()),
         block,
         checks,
     }

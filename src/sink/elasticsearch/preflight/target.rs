@@ -127,13 +127,14 @@ pub(super) fn judge(
         let returned =
             found.mappings.as_ref().map(|mappings| Returned::of(mappings, found.settings.as_ref()));
         let returned = returned.unwrap_or_default();
-        let mut member = Member { name: index.clone(), uuid: None, requires_routing, block: None, returned };
+        let mut member = Member { requires_routing, returned, ..Member::unknown(index) };
         if let Some(set) = &found.settings {
             let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Value::Null));
             gc_deletes = gc_deletes.min(settings.gc_deletes);
             durability_async |= settings.durability_async;
             checks.extend((settings.tuned && !needs.manage).then(|| settings::judge_tuned(index)));
             member.uuid = settings.uuid.clone();
+            member.created = settings.created;
             member.block = settings.block;
             ignores_malformed |= *index == write_index && settings.ignores_malformed;
             checks.extend(if *index == write_index {
