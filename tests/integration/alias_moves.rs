@@ -513,8 +513,8 @@ fn an_archive_newer_than_all_indices_is_not_looked_up_in_the_older_ones() {
     env.run(&[]).exits(0);
     env.fake.store(|store| {
         store.add_index("posts_v2", "posts", true);
-        let created = seconds("20251218_120000") * 1000;
-        store.indices.values_mut().for_each(|index| index.created = created);
+        let first = seconds("20251218_120000") * 1000;
+        store.indices.values_mut().zip(first..).for_each(|(index, created)| index.created = created);
     });
     env.add(std::slice::from_ref(&newer));
     env.fake.forget_requests();

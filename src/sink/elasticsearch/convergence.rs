@@ -74,7 +74,7 @@
 //! index, so its row was marked before the rollover, or only just after it, but all its writes were confirmed before.
 //! The row of the older emission was marked with both indices behind the name, so its last attempt looked in both after
 //! that. It found the newer emission, sent nothing, and deleted what an earlier attempt had left in the newer index. The
-//! look-up is left out only if the archive is newer than all indices: no newer archive was loaded before the rollover.
+//! look-up leaves out the indices before the newest one that is older than the archive: newer archives came after them.
 //!
 //! If the index before a rollover requires routing and the new one does not, a request under way puts documents with a
 //! routing into the new one, perhaps in shards to which no look-up and no delete goes. The answer names the index, so

@@ -211,11 +211,16 @@ impl Target {
         !self.is_known || self.members.iter().any(|member| member.name == index)
     }
 
-    /// Returns whether an index other than the write index may hold a newer emission of a post than this one: there are
-    /// several, and the archive is not newer than all of them.
-    pub fn may_hold_newer(&self, version: Version) -> bool {
-        let is_newer = |created| created < version.archive_seconds() * 1000;
-        self.members.len() > 1 && !self.members.iter().all(|member| member.created.is_some_and(is_newer))
+    /// Returns the indices in which a newer emission of a post than this one, or a copy of this one, may be; none if
+    /// that is the write index alone. An index takes no more posts once the next one is created, so indices before the
+    /// newest that is older than the archive hold only older emissions.
+    pub fn may_hold_newer(&self, version: Version) -> Vec<&Member> {
+        let archive = version.archive_seconds() * 1000;
+        let dates: Option<Vec<i64>> = self.members.iter().map(|member| member.created).collect();
+        let older = dates.into_iter().flatten().filter(|created| *created < archive);
+        let since = older.max();
+        let members: Vec<&Member> = self.members.iter().filter(|member| member.created >= since).collect();
+        if members.len() > 1 { members } else { Vec::new() }
     }
 
     /// Returns whether documents must have a routing in an index behind the name.
@@ -279,17 +284,22 @@ mod tests {
     }
 
     #[test]
-    fn an_older_index_may_hold_a_newer_emission_unless_the_archive_is_newer_than_all() {
-        let member = |created| Member { created, ..Member::unknown("posts_v1") };
+    fn an_older_index_may_hold_a_newer_emission_unless_the_archive_is_newer_than_the_next_index() {
         let may_hold_newer = |members: &[Option<i64>]| {
-            let members = members.iter().copied().map(member).collect();
+            let member = |&created| Member { created, ..Member::unknown("posts") };
+            let members = members.iter().map(member).collect();
             let target = Target { members, ..Target::of_one_index("posts") };
-            target.may_hold_newer(Version::new(7, 1).unwrap())
+            let held = target.may_hold_newer(Version::new(7, 1).unwrap());
+            held.into_iter().map(|member| member.created).collect::<Vec<_>>()
         };
-        assert!(!may_hold_newer(&[Some(9_000)]) && !may_hold_newer(&[None]));
-        assert!(!may_hold_newer(&[Some(1_000), Some(6_999)]));
-        for members in [[Some(1_000), Some(7_000)], [Some(9_000), Some(1_000)], [Some(1_000), None]] {
-            assert!(may_hold_newer(&members), "{members:?}");
+        let [early, before, same, later] = [Some(1_000), Some(6_999), Some(7_000), Some(9_000)];
+        for members in [&[later][..], &[None], &[early], &[early, before]] {
+            assert_eq!(may_hold_newer(members), [], "{members:?}");
+        }
+        assert_eq!(may_hold_newer(&[early, before, same]), [before, same]);
+        assert_eq!(may_hold_newer(&[later, before, early]), [later, before]);
+        for members in [&[same, later][..], &[early, None, later]] {
+            assert_eq!(may_hold_newer(members), members);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Keeps an older emission of a post out of the write index if an older index behind the alias has a newer one.
 //!
 //! Versions order the emissions of a post only within an index. An archive that is loaded after a rollover may be older
-//! than one that was loaded before. So the posts of an archive that is older than one of the indices are looked up in
-//! all of them before they are sent. If an attempt that did not know of the rollover has written the older emission
-//! already, that copy is deleted. See [`convergence`](crate::sink::elasticsearch::convergence).
+//! than one that was loaded before. So its posts are looked up first, in each index that may have a newer emission. If an
+//! attempt that did not know of the rollover has written the older emission already, that copy is deleted. See
+//! [`convergence`](crate::sink::elasticsearch::convergence).
 
 use super::Bulk;
 use super::batch_report::Final;
@@ -14,13 +14,14 @@ use crate::sink::elasticsearch::targets::{Member, Target};
 
 impl Bulk<'_> {
     /// Returns the outcome of each post of which an older index has a newer emission; None: the post is to be sent.
-    pub(super) fn supersede(&self, posts: &[&Action]) -> Result<Vec<Option<Final>>, Stopped> {
+    pub(super) fn supersede<'a>(&self, posts: &[&'a Action]) -> Result<Vec<Option<Final>>, Stopped> {
         let targets = self.targets.now();
         let target = &targets.posts;
-        let late = posts.iter().enumerate().filter(|(_, post)| target.may_hold_newer(post.version));
-        let asked: Vec<(usize, &Action, &Member)> = late
-            .flat_map(|(nth, post)| target.members.iter().map(move |member| (nth, *post, member)))
-            .collect();
+        let in_each = |(nth, post): (usize, &'a Action)| {
+            target.may_hold_newer(post.version).into_iter().map(move |member| (nth, post, member))
+        };
+        let asked: Vec<(usize, &Action, &Member)> =
+            posts.iter().copied().enumerate().flat_map(in_each).collect();
         let mut outcomes: Vec<Option<Final>> = posts.iter().map(|_| None).collect();
         let mut copies = Vec::new();
         for held in self.find_posts(&asked)?.chunk_by(|a, b| a.nth == b.nth) {
