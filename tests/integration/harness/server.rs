@@ -246,6 +246,7 @@ fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Resul
         told.push(json!({&item.operation: result}));
     }
     if let Some(record) = state.records.get_mut(place) {
+        items.retain(|item| !item.is_guard());
         record.items = items;
     }
     Ok(told)
@@ -255,5 +256,11 @@ fn actions(request: &Request) -> Result<Vec<Item>, String> {
     let index = request.path.strip_suffix("/_bulk").unwrap_or_default().trim_start_matches('/');
     let mut items = parse_bulk(&request.body, (!index.is_empty()).then_some(index))?;
     items.iter_mut().for_each(|item| item.require_alias |= request.switch("require_alias"));
+    let required = |item: &Item| item.require_alias && item.operation != "delete";
+    let required: Vec<String> =
+        items.iter().filter(|item| required(item)).map(|item| item.index.clone()).collect();
+    for item in items.iter_mut().filter(|item| item.operation == "delete") {
+        item.require_alias = required.contains(&item.index);
+    }
     Ok(items)
 }

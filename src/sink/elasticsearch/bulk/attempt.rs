@@ -52,7 +52,7 @@ impl<'r> Bulk<'r> {
         patience: &mut Patience<'_>,
     ) -> Result<Attempt<'r, Vec<Item>>, Stopped> {
         let targets = self.targets.now();
-        let (operation, ids, versions) = (lines.operation, lines.ids(part), lines.versions(part));
+        let (operation, ids, versions) = (lines.operation, lines.ids(part, &targets), lines.versions(part));
         let body = &*lines.request(part, &targets);
         let target = |nth: usize| part.get(nth).map(|&line| targets.of(lines.kind(line)));
         let has_routing = |nth| target(nth).is_some_and(Target::requires_routing);

@@ -13,6 +13,7 @@ use self::item_error::{ItemError, LONGEST_REASON};
 use self::wire::{BulkItem, BulkReply, ItemResult, MultiGetDoc, MultiGetReply, SearchReply, ShardsReply};
 use crate::common::exit::{ExitCode, Failure};
 use crate::sink::elasticsearch::client::{Reply, text_of_error};
+use crate::sink::elasticsearch::encode::action::GUARD;
 use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer};
 
 /// Operation of all actions of a bulk request. A request never mixes operations.
@@ -159,6 +160,8 @@ pub fn judge_items(
             | (Operation::Delete | Operation::DeleteFound, BulkItem::Delete(result)) => {
                 judge_item(operation, result, (id, versions.get(nth).copied()), &|index| holds(nth, index))
             }
+            // It writes nothing, whatever its outcome.
+            (Operation::Delete, BulkItem::Index(_)) if *id == GUARD => Ok(Item::Done),
             _ => Err(unreadable("an item whose kind differs from its action".into())),
         })
         .collect()

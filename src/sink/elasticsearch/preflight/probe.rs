@@ -21,6 +21,7 @@ use crate::observe::finding::Check;
 use crate::sink::elasticsearch::answer::{NoAnswer, answer};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::encode::action::NEVER;
 use crate::sink::elasticsearch::encode::text::write_vector;
 use crate::sink::elasticsearch::lookup::{Index, property};
 use crate::sink::elasticsearch::targets::{Target, routing_of};
@@ -36,9 +37,6 @@ fn author(nth: usize) -> String {
 fn id(nth: usize) -> String {
     format!("at://{}/app.bsky.feed.post/check", author(nth))
 }
-
-/// A `_seq_no` that no document reaches.
-const NEVER: u64 = 1 << 62;
 
 /// A document to send.
 pub(super) struct Probe<'p> {
