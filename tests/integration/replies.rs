@@ -109,6 +109,7 @@ fn only_items_pushed_back_are_sent_again() {
         (429, "es_rejected_execution_exception"),
         (503, "unavailable_shards_exception"),
         (403, "cluster_block_exception"),
+        (400, "knn_circuit_breaker_exception"),
     ] {
         let archives = [Archive::new("20251218_000000").with_all(posts("p", 10))];
         let env = TestEnv::with_archives(&archives);

@@ -232,6 +232,9 @@ fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Faul
     Some(Reply::json(200, &body))
 }
 
+/// An error that OpenSearch returns as the cause of another one.
+const BREAKER: &str = "knn_circuit_breaker_exception";
+
 /// Applies all actions of a bulk request, or the first half, and returns the results.
 fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Result<Vec<Value>, String> {
     let mut items = actions(request)?;
@@ -239,6 +242,12 @@ fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Resul
     let mut told = Vec::with_capacity(items.len());
     for item in items.iter_mut().take(applied) {
         let (status, result) = match state.script.take_item(item) {
+            Some((status, BREAKER)) => {
+                let (status, mut told) =
+                    refused(item, &item.index, status, "mapper_parsing_exception", "scripted");
+                told["error"]["caused_by"] = json!({"type": BREAKER, "reason": "low on memory"});
+                (status, told)
+            }
             Some((status, error_type)) => refused(item, &item.index, status, error_type, "scripted"),
             None => state.store.apply(item),
         };

@@ -21,7 +21,8 @@ use crate::sink::elasticsearch::targets::Target;
 
 /// Returns only the fields that are judged.
 const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*._version,\
-                    items.*.error.type,items.*.error.reason";
+                    items.*.error.type,items.*.error.reason,\
+                    items.*.error.caused_by.type,items.*.error.caused_by.reason";
 
 /// Refuses writes to a missing index. Otherwise Elasticsearch would create an index that was deleted during a run, with
 /// types guessed from the first document.
