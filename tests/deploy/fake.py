@@ -162,7 +162,9 @@ class Fake:
 
     def item(self, operation, action, source):
         told = {"_index": INDICES[action["_index"]], "_id": action["_id"]}
-        written = self.indices[action["_index"]].write(operation, action["_id"], action["version"], source)
+        written = None
+        if "version" in action:  # all others are sent under a condition that cannot hold
+            written = self.indices[action["_index"]].write(operation, action["_id"], action["version"], source)
         if written is None:
             error = {"type": "version_conflict_engine_exception", "reason": "version conflict"}
             return {**told, "status": 409, "error": error}

@@ -30,7 +30,7 @@ pub(super) mod reply;
 mod request;
 mod sending;
 
-pub use self::reply::{Reply, text_of_error};
+pub use self::reply::{KNN_BREAKER, Reply, text_of_error};
 use self::request::{Answered, Outgoing, Sent};
 pub use self::request::{ContentType, ExpectAnswer, Posted, RequestLimits};
 

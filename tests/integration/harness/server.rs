@@ -232,6 +232,9 @@ fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Faul
     Some(Reply::json(200, &body))
 }
 
+/// An error that OpenSearch returns as the cause of another one.
+const BREAKER: &str = "knn_circuit_breaker_exception";
+
 /// Applies all actions of a bulk request, or the first half, and returns the results.
 fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Result<Vec<Value>, String> {
     let mut items = actions(request)?;
@@ -239,6 +242,12 @@ fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Resul
     let mut told = Vec::with_capacity(items.len());
     for item in items.iter_mut().take(applied) {
         let (status, result) = match state.script.take_item(item) {
+            Some((status, BREAKER)) => {
+                let (status, mut told) =
+                    refused(item, &item.index, status, "mapper_parsing_exception", "scripted");
+                told["error"]["caused_by"] = json!({"type": BREAKER, "reason": "low on memory"});
+                (status, told)
+            }
             Some((status, error_type)) => refused(item, &item.index, status, error_type, "scripted"),
             None => state.store.apply(item),
         };
@@ -246,6 +255,7 @@ fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Resul
         told.push(json!({&item.operation: result}));
     }
     if let Some(record) = state.records.get_mut(place) {
+        items.retain(|item| !item.is_guard());
         record.items = items;
     }
     Ok(told)
@@ -255,5 +265,11 @@ fn actions(request: &Request) -> Result<Vec<Item>, String> {
     let index = request.path.strip_suffix("/_bulk").unwrap_or_default().trim_start_matches('/');
     let mut items = parse_bulk(&request.body, (!index.is_empty()).then_some(index))?;
     items.iter_mut().for_each(|item| item.require_alias |= request.switch("require_alias"));
+    let required = |item: &Item| item.require_alias && item.operation != "delete";
+    let required: Vec<String> =
+        items.iter().filter(|item| required(item)).map(|item| item.index.clone()).collect();
+    for item in items.iter_mut().filter(|item| item.operation == "delete") {
+        item.require_alias = required.contains(&item.index);
+    }
     Ok(items)
 }

@@ -27,7 +27,7 @@ pub(crate) struct Store {
     pub(crate) base64: Base64Vectors,
     /// Field types that the server does not know.
     pub(crate) unknown_types: &'static [&'static str],
-    /// Ignores `require_alias` in deletes, as Elasticsearch does, and lets the key create no index.
+    /// Lets the key create no index.
     pub(crate) refuses_to_create: bool,
     /// How flat settings are shown, if not as by Elasticsearch.
     pub(crate) show_settings: Option<fn(&Value) -> Value>,
@@ -118,6 +118,7 @@ pub(crate) struct Item {
     pub(crate) id: String,
     pub(crate) version: Option<u64>,
     pub(crate) version_type: String,
+    /// Whether the name has to be an alias. For a delete: whether another action of the request requires that.
     pub(crate) require_alias: bool,
     pub(crate) routing: Option<String>,
     pub(crate) if_seq_no: Option<u64>,
@@ -130,6 +131,11 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    /// Whether it only keeps deletes of the same request from creating an index.
+    pub(crate) fn is_guard(&self) -> bool {
+        self.operation == "index" && self.if_seq_no.is_some()
+    }
+
     /// Whether the write is confirmed, so that a client may rely on it.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
@@ -179,6 +185,7 @@ fn parse_action(line: &str, default_index: Option<&str>) -> Result<Item, String>
         "routing",
         "if_seq_no",
         "if_primary_term",
+        "pipeline",
     ];
     if let Some(key) = meta.as_object().and_then(|o| o.keys().find(|key| !known.contains(&key.as_str()))) {
         return Err(format!("Action/metadata line contains an unknown parameter [{key}]"));
@@ -288,15 +295,18 @@ impl Store {
         let base64 = self.base64;
         let forget = self.forget_deletes;
         let members = self.members(&item.index);
-        let requires_alias = item.require_alias && !(self.refuses_to_create && item.operation == "delete");
-        if requires_alias && (members.is_empty() || members.contains(&item.index)) {
+        if item.require_alias
+            && item.operation != "delete"
+            && (members.is_empty() || members.contains(&item.index))
+        {
             let reason =
                 format!("[require_alias] request flag is [true] and [{}] is not an alias", item.index);
             return refused(item, &item.index, 404, "index_not_found_exception", &reason);
         }
-        // A write creates a missing index, whatever its mapping; only deletes without an external version do not.
+        // A write creates a missing index, whatever its mapping, except for a delete without an external version, or in a
+        // request in which another action requires an alias.
         if members.is_empty() {
-            if item.operation == "delete" && item.version.is_none() {
+            if item.operation == "delete" && (item.version.is_none() || item.require_alias) {
                 let reason = format!("no such index [{}]", item.index);
                 return refused(item, &item.index, 404, "index_not_found_exception", &reason);
             }

@@ -21,7 +21,8 @@ use crate::sink::elasticsearch::targets::Target;
 
 /// Returns only the fields that are judged.
 const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*._version,\
-                    items.*.error.type,items.*.error.reason";
+                    items.*.error.type,items.*.error.reason,\
+                    items.*.error.caused_by.type,items.*.error.caused_by.reason";
 
 /// Refuses writes to a missing index. Otherwise Elasticsearch would create an index that was deleted during a run, with
 /// types guessed from the first document.
@@ -52,7 +53,7 @@ impl<'r> Bulk<'r> {
         patience: &mut Patience<'_>,
     ) -> Result<Attempt<'r, Vec<Item>>, Stopped> {
         let targets = self.targets.now();
-        let (operation, ids, versions) = (lines.operation, lines.ids(part), lines.versions(part));
+        let (operation, ids, versions) = (lines.operation, lines.ids(part, &targets), lines.versions(part));
         let body = &*lines.request(part, &targets);
         let target = |nth: usize| part.get(nth).map(|&line| targets.of(lines.kind(line)));
         let has_routing = |nth| target(nth).is_some_and(Target::requires_routing);

@@ -1,7 +1,7 @@
 //! Deletes posts that have a tombstone from `posts`.
 //!
-//! Through an alias, a delete goes to the write index, with a version above that of every post. It uses
-//! `require_alias`, since Elasticsearch creates a missing index on a delete with an external version.
+//! Through an alias, a delete goes to the write index, with a version above that of every post. A guard in each request
+//! ensures that no index is created if the alias is missing.
 //!
 //! The other indices of the alias, and an index that is named directly, are searched by id first. A post found there is
 //! deleted if it has not changed (`if_seq_no`). That creates no index, and sends nothing to indices that take no

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::config::BatchLimits;
 use crate::model::{Action, ActionKind};
 use crate::sink::elasticsearch::bulk::reply::Operation;
-use crate::sink::elasticsearch::encode::action::{END, TargetFields};
+use crate::sink::elasticsearch::encode::action::{END, GUARD, TargetFields, write_guard};
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
 /// Lines of one operation, and their places in the body.
@@ -43,9 +43,15 @@ impl<'b> BodyLines<'b> {
         part.iter().filter_map(|&line| self.ranges.get(line)).map(Range::len).sum()
     }
 
-    /// Returns the ids of some of the lines.
-    pub(super) fn ids(&self, part: &[usize]) -> Vec<&'b str> {
-        part.iter().filter_map(|&line| self.actions.get(line)).map(|action| &*action.id).collect()
+    /// Returns the ids of the actions in a request with some of the lines.
+    pub(super) fn ids(&self, part: &[usize], targets: &Targets) -> Vec<&'b str> {
+        let actions = part.iter().filter_map(|&line| self.actions.get(line));
+        actions.map(|action| &*action.id).chain(self.needs_guard(targets).then_some(GUARD)).collect()
+    }
+
+    /// Returns whether a request ends with a [guard](write_guard), since the server ignores `require_alias` in deletes.
+    fn needs_guard(&self, targets: &Targets) -> bool {
+        self.operation == Operation::Delete && targets.posts.is_alias()
     }
 
     /// Returns the versions that documents are indexed with, in the order of the lines; nothing for deletes.
@@ -79,7 +85,8 @@ impl<'b> BodyLines<'b> {
     /// nothing is added.
     pub(super) fn request(&self, part: &[usize], targets: &Targets) -> Cow<'b, [u8]> {
         let carries = part.iter().any(|&line| !self.target_fields(line, targets).is_nothing());
-        if !carries && part.len() == self.ranges.len() {
+        let needs_guard = self.needs_guard(targets);
+        if !carries && !needs_guard && part.len() == self.ranges.len() {
             return Cow::Borrowed(self.body);
         }
         let mut body = Vec::with_capacity(self.bytes(part) + part.len() * 64 * usize::from(carries));
@@ -98,18 +105,21 @@ impl<'b> BodyLines<'b> {
             }
             body.extend_from_slice(document);
         }
+        if needs_guard {
+            write_guard(&mut body, &targets.posts.name, targets.posts.requires_routing());
+        }
         Cow::Owned(body)
     }
 
     /// Returns the fields that an action needs: the routing, if the write index requires it, and `require_alias`, if
-    /// its name is an alias. If both names are aliases, a parameter of the request has `require_alias` instead. Deletes
-    /// of posts found in an index already have their fields.
+    /// its name is an alias. If both names are aliases, a parameter of the request has `require_alias` instead, and in
+    /// requests with deletes the guard. Deletes of posts found in an index already have their fields.
     fn target_fields(&self, line: usize, targets: &Targets) -> TargetFields<'b> {
         let Some(action) = self.actions.get(line).filter(|_| self.operation != Operation::DeleteFound) else {
             return TargetFields::default();
         };
         let target = targets.of(self.kind(line));
-        let is_said = self.operation == Operation::Index && targets.are_aliases();
+        let is_said = self.operation == Operation::Delete || targets.are_aliases();
         TargetFields {
             require_alias: target.is_alias() && !is_said,
             routing: routing_of(&action.id, target.requires_routing()),
@@ -170,10 +180,11 @@ mod tests {
     #[test]
     fn a_delete_is_routed_by_the_author_if_the_index_of_posts_requires_it() {
         for tombstones in [false, true] {
-            let routed = action_lines(Operation::Delete, true, tombstones);
+            let mut routed = action_lines(Operation::Delete, true, tombstones);
+            let guard = routed.pop().unwrap();
+            assert!(guard["index"]["require_alias"] == true && guard["index"]["routing"] == GUARD, "{guard}");
             let routings: Vec<&Value> = routed.iter().map(|line| &line["delete"]["routing"]).collect();
             assert_eq!(routings, [&json!("did:plc:a"), &json!("did:plc:b")], "{routed:?}");
-            assert!(routed.iter().all(|line| line["delete"]["require_alias"] == true), "{routed:?}");
             let unrouted = action_lines(Operation::Delete, false, tombstones);
             assert!(unrouted.iter().all(|line| line["delete"]["routing"].is_null()), "{unrouted:?}");
         }

@@ -6,6 +6,8 @@
 mod item_error;
 mod wire;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
@@ -13,6 +15,7 @@ use self::item_error::{ItemError, LONGEST_REASON};
 use self::wire::{BulkItem, BulkReply, ItemResult, MultiGetDoc, MultiGetReply, SearchReply, ShardsReply};
 use crate::common::exit::{ExitCode, Failure};
 use crate::sink::elasticsearch::client::{Reply, text_of_error};
+use crate::sink::elasticsearch::encode::action::GUARD;
 use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer};
 
 /// Operation of all actions of a bulk request. A request never mixes operations.
@@ -141,12 +144,12 @@ pub fn judge_items(
     holds: &dyn Fn(usize, &str) -> bool,
 ) -> Result<Vec<Item>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the request: {what}"));
-    let reply: BulkReply =
+    let mut reply: BulkReply =
         serde_json::from_slice(body).map_err(|error| unreadable(what_instead(body, &error)))?;
     if reply.items.len() != ids.len() {
         return Err(unreadable(format!("{} items for {} actions", reply.items.len(), ids.len())));
     }
-    if are_in_another_order(&reply.items, ids) {
+    if !put_in_order(&mut reply.items, ids) {
         return Err(unreadable("the items are in another order than the actions".into()));
     }
     reply
@@ -159,6 +162,8 @@ pub fn judge_items(
             | (Operation::Delete | Operation::DeleteFound, BulkItem::Delete(result)) => {
                 judge_item(operation, result, (id, versions.get(nth).copied()), &|index| holds(nth, index))
             }
+            // It writes nothing, whatever its outcome.
+            (Operation::Delete, BulkItem::Index(_)) if *id == GUARD => Ok(Item::Done),
             _ => Err(unreadable("an item whose kind differs from its action".into())),
         })
         .collect()
@@ -175,17 +180,21 @@ fn what_instead(body: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
-/// Returns whether the items have the ids of the actions, but not in their order. Then no item can be trusted. A
-/// pipeline that changes ids gives other ids.
-fn are_in_another_order(items: &[BulkItem], ids: &[&str]) -> bool {
-    let mut found: Vec<&str> = items.iter().filter_map(BulkItem::id).collect();
+/// Puts the items in the order of the actions if they have the same ids in another order: OpenSearch swaps the items of
+/// documents that fail in different processors of a pipeline (seen in 3.5.0). Returns whether the items can be trusted:
+/// not if an id occurs several times. A pipeline that changes ids gives other ids, and no order.
+fn put_in_order(items: &mut [BulkItem], ids: &[&str]) -> bool {
+    let found: Vec<&str> = items.iter().filter_map(BulkItem::id).collect();
     if found == ids {
-        return false;
+        return true;
     }
-    let mut ids = ids.to_vec();
-    found.sort_unstable();
-    ids.sort_unstable();
-    found == ids
+    let places: BTreeMap<&str, usize> = ids.iter().enumerate().map(|(nth, id)| (*id, nth)).collect();
+    let names: BTreeSet<&str> = found.iter().copied().collect();
+    if found.len() != ids.len() || !names.iter().eq(places.keys()) {
+        return true;
+    }
+    items.sort_by_key(|item| item.id().and_then(|id| places.get(id)));
+    places.len() == ids.len()
 }
 
 /// Judges a confirmed item by where its document was written, and under which id and version. `sent` has the id and

@@ -15,6 +15,7 @@ use crate::model::{ActionKind, Archive, Names, Version};
 use crate::process::shutdown::StopReason;
 use crate::retry::policy::Policy;
 use crate::sink::elasticsearch::client::RequestLimits;
+use crate::sink::elasticsearch::encode::action::GUARD;
 use crate::sink::elasticsearch::live_targets::LiveTargets;
 use crate::sink::elasticsearch::targets::{Target, Targets};
 
@@ -216,8 +217,9 @@ fn the_second_look_up_of_a_batch_is_the_first_one_of_the_next() {
 fn a_post_whose_tombstone_was_found_with_the_batch_before_is_not_sent() {
     let (outcomes, _) = deliver_two(GC_DELETES, &Stop::new(), |stream| {
         serve_first(stream, r#""found":true,"_version":7,"_seq_no":1,"_primary_term":1"#);
-        assert!(read_request(stream, b"}}\n").contains(r#"{"delete":{"_index":"posts","_id":"y""#));
-        answer(stream, r#"{"items":[{"delete":{"_id":"y","status":404}}]}"#);
+        assert!(read_request(stream, b"}}\n{}\n").contains(r#"{"delete":{"_index":"posts","_id":"y""#));
+        let guard = format!(r#"{{"index":{{"_id":"{GUARD}","status":409}}}}"#);
+        answer(stream, &format!(r#"{{"items":[{{"delete":{{"_id":"y","status":404}}}},{guard}]}}"#));
     });
     assert_eq!((outcomes[0].tally.indexed, outcomes[1].tally.suppressed), (1, 1));
 }

@@ -104,8 +104,14 @@ fn is_elasticsearchs(error: &Value) -> bool {
     }
 }
 
+/// Type of the error of OpenSearch's k-NN plugin while the cluster is low on memory. The plugin returns it as the cause of
+/// a parsing error, although it passes. Seen in 2.19.4.
+pub const KNN_BREAKER: &str = "knn_circuit_breaker_exception";
+
 /// Returns a text field of an `error` object. If `error` is itself a text, that text is the reason.
 pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
+    let breaker = error.get("caused_by").filter(|cause| cause["type"] == KNN_BREAKER);
+    let error = breaker.unwrap_or(error);
     let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
     text.as_str()
 }

@@ -53,15 +53,32 @@ pub fn write_delete_found(
     out: &mut Vec<u8>,
     index: &str,
     at_uri: &str,
-    (seq_no, primary_term): (u64, u64),
+    place: (u64, u64),
     target_fields: TargetFields<'_>,
 ) {
     begin(out, "delete", index, at_uri);
-    out.extend_from_slice(b",\"if_seq_no\":");
-    write_number(out, seq_no);
-    out.extend_from_slice(b",\"if_primary_term\":");
-    write_number(out, primary_term);
+    write_place(out, place);
     end(out, target_fields);
+}
+
+/// Id of the [guard](write_guard). No real document has it.
+pub const GUARD: &str = "megastream_ingest-guard";
+
+/// A `_seq_no` that no document reaches.
+pub const NEVER: u64 = 1 << 62;
+
+/// Appends an action that writes nothing, under a condition that cannot hold. In a request with it, no delete creates a
+/// missing index.
+///
+/// Servers ignore `require_alias` in deletes, and create a missing index on a delete with an external version, unless
+/// another action of the request has `require_alias` for its name (seen in Elasticsearch 8.12 to 9.5, OpenSearch 2.19 and
+/// 3.5).
+pub fn write_guard(out: &mut Vec<u8>, index: &str, is_routed: bool) {
+    begin(out, "index", index, GUARD);
+    write_place(out, (NEVER, 1));
+    out.extend_from_slice(b",\"pipeline\":\"_none\"");
+    end(out, TargetFields { require_alias: true, routing: is_routed.then_some(GUARD) });
+    out.extend_from_slice(b"{}\n");
 }
 
 fn begin(out: &mut Vec<u8>, action: &str, index: &str, id: &str) {
@@ -79,6 +96,14 @@ fn write_version(out: &mut Vec<u8>, version: u64) {
     out.extend_from_slice(b",\"version\":");
     write_number(out, version);
     out.extend_from_slice(b",\"version_type\":\"external_gte\"");
+}
+
+/// Appends the condition that the document has not changed.
+fn write_place(out: &mut Vec<u8>, (seq_no, primary_term): (u64, u64)) {
+    out.extend_from_slice(b",\"if_seq_no\":");
+    write_number(out, seq_no);
+    out.extend_from_slice(b",\"if_primary_term\":");
+    write_number(out, primary_term);
 }
 
 fn end(out: &mut Vec<u8>, target_fields: TargetFields<'_>) {

@@ -21,6 +21,7 @@ use crate::observe::finding::Check;
 use crate::sink::elasticsearch::answer::{NoAnswer, answer};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::encode::action::NEVER;
 use crate::sink::elasticsearch::encode::text::write_vector;
 use crate::sink::elasticsearch::lookup::{Index, property};
 use crate::sink::elasticsearch::targets::{Target, routing_of};
@@ -36,9 +37,6 @@ fn author(nth: usize) -> String {
 fn id(nth: usize) -> String {
     format!("at://{}/app.bsky.feed.post/check", author(nth))
 }
-
-/// A `_seq_no` that no document reaches.
-const NEVER: u64 = 1 << 62;
 
 /// A document to send.
 pub(super) struct Probe<'p> {
@@ -284,6 +282,8 @@ mod tests {
     const RENAMED: &str = r#"{"error":{"type":"version_conflict_engine_exception","reason":"[other-megastream_ingest]: version conflict, required seqNo [4611686018427387904], primary term [1]. but no document was found"},"status":409}"#;
     const REFUSED: &str = r#"{"error":{"type":"document_parsing_exception","reason":"[1:6] failed to parse field [d] of type [date] in document with id 'probe'."},"status":400}"#;
     const NO_PIPELINE: &str = r#"{"error":{"type":"illegal_argument_exception","reason":"pipeline with id [missing] does not exist"},"status":400}"#;
+    // Recorded from OpenSearch 2.19.4, shortened.
+    const NO_MEMORY: &str = r#"{"error":{"type":"mapper_parsing_exception","reason":"failed to parse field [v] of type [knn_vector]","caused_by":{"type":"knn_circuit_breaker_exception","reason":"Parsing the created knn vector fields prior to indexing has failed as the circuit breaker triggered."}},"status":400}"#;
     // Recorded from OpenSearch 3.5.0, shortened.
     const APPEND_ONLY: &str = r#"{"error":{"type":"validation_exception","reason":"Validation Failed: 1: Operation [INDEX] is not allowed with a custom document id x as setting `index.append_only.enabled` is enabled for this index: posts;"},"status":400}"#;
     const DROPPED: &str = r#"{"_index":"a1","_id":"probe","_version":-3,"result":"noop","_shards":{"total":0,"successful":0,"failed":0},"_seq_no":-2,"_primary_term":0}"#;
@@ -302,6 +302,7 @@ mod tests {
             (400, APPEND_ONLY, Some(Failed), Some(Failed)),
             (200, DROPPED, Some(Warning), Some(Failed)),
             (400, r#"{"error":{"type":"script_exception","reason":"x"}}"#, Some(Warning), Some(Warning)),
+            (400, NO_MEMORY, Some(Warning), Some(Warning)),
             (403, r#"{"error":{"type":"cluster_block_exception","reason":"x"}}"#, None, None),
             (
                 400,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Answer, Refusal, refused};
-use crate::sink::elasticsearch::client::text_of_error;
+use crate::sink::elasticsearch::client::{KNN_BREAKER, text_of_error};
 use crate::sink::elasticsearch::outcome::{LICENSE_ADVICE, lacks_license};
 
 /// Error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and one
@@ -32,10 +32,10 @@ impl ItemError {
         format!("{}: {reason}", self.kind)
     }
 
-    /// Returns whether an index is blocked or closed. Both pass: blocks are lifted, and an index that is closed to
-    /// change its settings is opened again. Neither is the document's fault.
+    /// Returns whether an index is blocked or closed, or its vectors are. All of these pass: blocks are lifted, and an
+    /// index that is closed to change its settings is opened again. None is the document's fault.
     pub(super) fn is_block(&self) -> bool {
-        matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
+        ["cluster_block_exception", "index_closed_exception", KNN_BREAKER].contains(&self.kind.as_str())
     }
 
     /// Returns whether somebody set the block, so that it stays until somebody removes it, or the index is a searchable

@@ -157,10 +157,13 @@ fn an_item_that_is_neither_confirmed_nor_refused_is_sent_again() {
 }
 
 #[test]
-fn items_in_another_order_are_not_trusted() {
+fn items_in_another_order_are_put_in_order_unless_an_id_occurs_twice() {
     let item = |id: &str, status: u16| format!(r#"{{"delete":{{"_id":"{id}","status":{status}}}}}"#);
     let body = format!(r#"{{"items":[{},{}]}}"#, item("b", 429), item("a", 200));
     let judged = judge_items(body.as_bytes(), Operation::Delete, &["a", "b"], &[], &|_, _| true);
+    assert!(matches!(judged.unwrap()[..], [Item::Done, Item::Retry(_)]));
+    let body = format!(r#"{{"items":[{},{},{}]}}"#, item("b", 429), item("a", 200), item("a", 409));
+    let judged = judge_items(body.as_bytes(), Operation::Delete, &["a", "b", "a"], &[], &|_, _| true);
     assert!(matches!(judged, Err(Answer::Retry(why)) if why.contains("another order")));
 }
 

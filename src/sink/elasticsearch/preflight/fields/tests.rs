@@ -52,7 +52,7 @@ fn any_other_mapping_of_a_vector_is_refused_with_its_field() {
         (json!({"type": "text"}), "as text"),
         (json!({"type": "dense_vector", "dims": 768}), "768 dims"),
         (json!({"type": "dense_vector", "dims": 384, "element_type": "byte"}), "as byte"),
-        (json!({"type": "knn_vector", "dimension": 384, "data_type": "byte"}), "as byte"),
+        (json!({"type": "knn_vector", "dimension": 384, "data_type": "BYTE"}), "as byte"),
         (json!({"type": "knn_vector", "dimension": 384, "data_type": "binary"}), "as binary"),
         (json!({"type": "rank_vectors", "dims": 384}), "as rank_vectors"),
         (json!({"type": "integer"}), "as integer"),

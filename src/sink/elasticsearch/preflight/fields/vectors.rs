@@ -71,11 +71,12 @@ fn judge_vector(
 ) -> (bool, Option<Check>) {
     let dims = mapping.get("dims").or(mapping.get("dimension")).map(|dims| dims.as_u64());
     let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
-    let element = text("element_type").or(text("data_type")).unwrap_or("float");
+    // OpenSearch returns it in capitals.
+    let element = text("element_type").or(text("data_type")).unwrap_or("float").to_ascii_lowercase();
     let is_vector = match type_of(mapping) {
-        "dense_vector" => matches!(element, "float" | "bfloat16"),
+        "dense_vector" => matches!(&*element, "float" | "bfloat16"),
         // OpenSearch's type accepts the same arrays, but reads base64 in the other byte order.
-        "knn_vector" => !matches!(element, "byte" | "binary"),
+        "knn_vector" => !matches!(&*element, "byte" | "binary"),
         _ => false,
     };
     if let (Some(model), Some(Some(dims))) = (vector.model, dims)
@@ -89,7 +90,7 @@ fn judge_vector(
     };
     let wanted = product.wanted_vector(vector.dims);
     let problem = if !is_vector {
-        let kind = if element == "float" { type_of(mapping) } else { element };
+        let kind = if element == "float" { type_of(mapping) } else { &*element };
         format!("{index} maps {name} as {kind}: create the index again with {wanted} {RECREATE_HINT}")
     } else if dims.is_some_and(|dims| vector.dims.is_some() && dims != vector.dims) {
         let dims = dims.flatten().unwrap_or_default();
