@@ -62,7 +62,7 @@ pub enum Answer {
 pub struct Refusal {
     /// Elasticsearch's `error.type`, or a name of this program in that style.
     pub error_type: String,
-    /// Elasticsearch's `error.reason`.
+    /// Elasticsearch's `error.reason`, with its cause.
     pub reason: String,
 }
 

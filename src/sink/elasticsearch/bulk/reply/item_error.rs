@@ -19,7 +19,13 @@ pub(super) struct ItemError {
 impl From<Value> for ItemError {
     fn from(error: Value) -> Self {
         let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
-        Self { kind: text("type"), reason: text("reason") }
+        let mut reason = text("reason");
+        // A parsing error may name only the field.
+        let cause = error.get("caused_by").and_then(|cause| text_of_error(cause, "reason"));
+        if let Some(cause) = cause.filter(|cause| !reason.contains(cause)) {
+            reason = format!("{reason}: {cause}");
+        }
+        Self { kind: text("type"), reason }
     }
 }
 

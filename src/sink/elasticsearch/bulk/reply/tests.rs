@@ -32,6 +32,24 @@ fn error(kind: &str) -> String {
 }
 
 #[test]
+fn a_refusal_names_its_cause() {
+    let refused = |error: &str| {
+        let body = format!(r#"{{"items":[{}]}}"#, item(400, &format!(r#","error":{error}"#)));
+        let items = items(&body, Operation::Index, 1);
+        match items.into_iter().next() {
+            Some(Item::Refused(refusal)) => refusal.reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let error = r#"{"type":"mapper_parsing_exception","reason":"failed to parse field [v]","caused_by":{"type":"x","reason":"Vector dimension mismatch"}}"#;
+    assert_eq!(refused(error), "failed to parse field [v]: Vector dimension mismatch");
+    assert_eq!(
+        refused(&error.replace("[v]", "[v]: Vector dimension mismatch")),
+        "failed to parse field [v]: Vector dimension mismatch"
+    );
+}
+
+#[test]
 fn items_are_judged_one_by_one() {
     let body = format!(
         r#"{{"errors":true,"items":[{},{},{},{},{},{}]}}"#,
