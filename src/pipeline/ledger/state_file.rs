@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use self::entry::{ArchiveState, CURSOR, NO_TIME, StateEntry, Sums, WithCursor, entry_of};
 use self::journal::Journal;
-use self::text::{Moved, Place, Text};
+use self::text::{Place, Places, Text};
 use crate::common::exit::Failure;
 use crate::files::{self, real_path};
 use crate::model::{Archive, Done};
@@ -254,17 +254,19 @@ impl StateFile {
         let place = match old {
             None => self.text.append(text),
             Some(old) => {
-                let Moved { behind, by, place } = self.text.replace(old, text);
-                if by != 0 {
-                    let places = self.known.values_mut().filter_map(ArchiveState::place);
-                    places
-                        .filter(|place| place.at > behind)
-                        .for_each(|place| place.at = place.at.saturating_add_signed(by));
-                }
-                place
+                let places = self.text.replace(old, text);
+                self.move_entries(&places);
+                places.of(old)
             }
         };
         self.known.insert(name.into(), ArchiveState::new(mark, stamp, place));
+    }
+
+    fn move_entries(&mut self, places: &Places) {
+        if !places.are_kept() {
+            let known = self.known.values_mut().filter_map(ArchiveState::place);
+            known.for_each(|place| *place = places.of(*place));
+        }
     }
 
     /// Returns the file's path, with all links resolved.
@@ -304,12 +306,7 @@ impl StateFile {
 
     fn write(&mut self) -> io::Result<()> {
         let places = self.text.write(&self.path)?;
-        if !places.are_kept() {
-            self.known
-                .values_mut()
-                .filter_map(ArchiveState::place)
-                .for_each(|place| *place = places.of(*place));
-        }
+        self.move_entries(&places);
         // If writing the journal failed, it may end in half a line.
         if std::mem::take(&mut self.has_journal) || self.journal.is_open() {
             self.journal.clear();
