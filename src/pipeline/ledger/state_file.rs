@@ -178,7 +178,11 @@ impl StateFile {
                 )
             })?;
             // The journal may repeat the file, and processed archives stay processed.
-            if self.get(&name).is_some_and(|known| *known == mark || *known == Mark::Processed) {
+            let is_known = |known: &ArchiveState| match known.mark() {
+                Mark::Processed => true,
+                failed => *failed == mark && known.stamp == stamp,
+            };
+            if self.known.get(&*name).is_some_and(is_known) {
                 continue;
             }
             self.has_journal = true;
@@ -205,7 +209,7 @@ impl StateFile {
 
     /// Whether an archive has changed since it was marked: the size or time of a file, the size or ETag of an object.
     pub fn has_changed(&self, archive: &Archive) -> bool {
-        let stamp = self.known.get(&*archive.name).and_then(ArchiveState::stamp);
+        let stamp = self.known.get(&*archive.name).and_then(|known| known.stamp);
         stamp.is_some_and(|stamp| stamp.differs(archive))
     }
 
@@ -235,9 +239,8 @@ impl StateFile {
     /// Marks an archive as failed, with the error.
     pub fn mark_failed(&mut self, archive: &Archive, error: &str) {
         let entry = StateEntry { error: Some(error.to_owned()), ..entry_of(archive, "failed") };
-        let stamp = Stamp::of(archive);
         self.failed_now.insert(archive.name.as_str().into());
-        self.mark(&entry, Mark::Failed { error: error.to_owned(), stamp }, stamp);
+        self.mark(&entry, Mark::Failed { error: error.to_owned() }, Stamp::of(archive));
     }
 
     fn mark(&mut self, entry: &StateEntry, mark: Mark, stamp: Option<Stamp>) {
