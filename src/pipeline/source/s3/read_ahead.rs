@@ -3,7 +3,7 @@
 //! ```text
 //! dispatcher ══ jobs, in order ══▶ N downloaders ══ downloads ══▶ workers
 //!      ▲                                                             │
-//!      └──────────────── bytes that are free again ──────────────────┘
+//!      └──────────────── memory that is free again ──────────────────┘
 //! ```
 //!
 //! The dispatcher starts a download only if there is memory for all of it. So the objects that are being downloaded, wait
@@ -12,11 +12,10 @@
 //!
 //! If an object has changed or vanished by the time of its download, it is left for the next look.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::client::MAX_DOWNLOADS;
 use super::download::{DownloadError, Downloaded, download};
@@ -25,7 +24,7 @@ use super::{Object, Objects, policy};
 use crate::common::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
-use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits};
+use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits, Room};
 use crate::pipeline::source::{Content, Queue, Work};
 use crate::process::shutdown::{Stop, lack_of_threads};
 use crate::retry::patience::Retries;
@@ -40,7 +39,7 @@ pub(super) fn downloads_at_once(workers: usize) -> usize {
 #[derive(Debug)]
 pub struct Download {
     bytes: Vec<u8>,
-    alone: Option<archive::Room>,
+    alone: Option<Room>,
     may_be_mixed: bool,
     _room: Room,
 }
@@ -48,8 +47,10 @@ pub struct Download {
 impl Download {
     /// Creates a download of these bytes.
     #[cfg(test)]
-    pub fn of(bytes: Vec<u8>, alone: Option<archive::Room>) -> Self {
-        Self { bytes, alone, may_be_mixed: false, _room: Room::new(0, unbounded().0, Arc::default()) }
+    #[allow(clippy::unwrap_used)]
+    pub fn of(bytes: Vec<u8>, alone: Option<Room>) -> Self {
+        let _room = archive::Rooms::unlimited().acquire(0, &Stop::new()).unwrap();
+        Self { bytes, alone, may_be_mixed: false, _room }
     }
 
     /// Returns the bytes of the archive's file.
@@ -63,32 +64,8 @@ impl Download {
     }
 
     /// Takes the reservation of all memory, if this archive is read alone. Returns it only once.
-    pub fn alone(&mut self) -> Option<archive::Room> {
+    pub fn alone(&mut self) -> Option<Room> {
         self.alone.take()
-    }
-}
-
-/// Memory reserved for a download, returned on drop.
-#[derive(Debug)]
-struct Room {
-    bytes: u64,
-    freed: Sender<u64>,
-    /// Counter of the bytes of all downloads.
-    counted: Arc<AtomicU64>,
-}
-
-impl Room {
-    fn new(bytes: u64, freed: Sender<u64>, counted: Arc<AtomicU64>) -> Self {
-        counted.fetch_add(bytes, Ordering::Relaxed);
-        Self { bytes, freed, counted }
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.counted.fetch_sub(self.bytes, Ordering::Relaxed);
-        // The receiver is gone once the last download has begun.
-        let _ = self.freed.send(self.bytes);
     }
 }
 
@@ -98,7 +75,7 @@ struct Job {
     object: Object,
     room: Room,
     /// The reservation of all other memory, for an object larger than the share for downloads.
-    alone: Option<archive::Room>,
+    alone: Option<Room>,
 }
 
 /// Everything that downloading needs.
@@ -206,9 +183,8 @@ fn dispatch(
     jobs: &Sender<Job>,
     left: &Sender<Work>,
 ) {
-    let limit = admission.downloads();
-    let (freed, returns) = unbounded();
-    let mut taken: u64 = 0;
+    let downloads = admission.downloads();
+    let limit = downloads.total();
     loop {
         let archive = select! {
             recv(archives) -> next => match next {
@@ -227,16 +203,7 @@ fn dispatch(
             }
             continue;
         };
-        // Subtracts bytes that are free again.
-        taken = returns.try_iter().fold(taken, u64::saturating_sub);
-        while taken > 0 && taken.saturating_add(object.bytes) > limit {
-            select! {
-                recv(returns) -> bytes => taken = taken.saturating_sub(bytes.unwrap_or(taken)),
-                recv(stop.channel()) -> _ => return,
-            }
-        }
-        taken = taken.saturating_add(object.bytes);
-        let room = Room::new(object.bytes, freed.clone(), admission.downloaded().clone());
+        let Ok(room) = downloads.acquire(object.bytes.min(limit), stop) else { return };
         // No download is in memory at this point, so none waits for memory behind this one.
         let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
         let alone = if is_alone { admission.admit_alone(stop) } else { None };
