@@ -97,11 +97,10 @@ impl Client {
     pub(super) fn get(
         &self,
         key: &str,
-        query: &[(&'static str, &str)],
-        headers: &[(HeaderName, String)],
+        query: Vec<(&'static str, String)>,
+        headers: Vec<(HeaderName, String)>,
     ) -> Result<Response<Body>, GetError> {
-        let query = query.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        let wanted = GetRequest { key: key.to_owned(), query, headers: headers.to_vec() };
+        let wanted = GetRequest { key: key.to_owned(), query, headers };
         let shared = self.shared.clone();
         self.unless_stopped(move || shared.get(&wanted))
     }
@@ -289,7 +288,7 @@ impl Shared {
 /// Reads the body of an error reply, or its beginning.
 fn error_body(response: &mut Response<Body>) -> Vec<u8> {
     let mut body = Vec::new();
-    let reader = Watched::new(response.body_mut().as_reader(), ERROR_LIMIT, None);
+    let reader = Watched::new(response.body_mut().as_reader(), ERROR_LIMIT);
     if let Err(error) = reader.take(ERROR_BYTES).read_to_end(&mut body) {
         log::debug!("the reply with an error of S3 ends early: {error}");
     }

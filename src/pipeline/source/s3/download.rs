@@ -133,7 +133,7 @@ fn may_be_the_key(why: &str, key: &str) -> bool {
 }
 
 fn attempt(object: &Object, part: &mut Part, service: &Service<'_>) -> Result<(), GetError> {
-    let response = service.client.get(&object.key, &[], &part.headers())?;
+    let response = service.client.get(&object.key, Vec::new(), part.headers())?;
     // Without that, the server cannot resume a download: the next attempt requests the whole object.
     let answer = ObjectHead::of(&response).inspect_err(|_| part.forget())?;
     if let Err(error) = part.begin(answer, object) {

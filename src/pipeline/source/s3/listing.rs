@@ -125,7 +125,7 @@ fn lead_of_all(client: &Client, page: &Page, found: &mut Found<'_>) -> Option<Le
 /// Requests the keys below a prefix, grouped by a delimiter. None after an error: then all pages are listed, with
 /// retries.
 fn grouped(client: &Client, prefix: &str, delimiter: &str) -> Option<Page> {
-    let mut query = vec![("list-type", "2".to_owned()), ("delimiter", delimiter.to_owned())];
+    let mut query = vec![("delimiter", delimiter.to_owned())];
     if !prefix.is_empty() {
         query.push(("prefix", prefix.to_owned()));
     }
@@ -134,8 +134,7 @@ fn grouped(client: &Client, prefix: &str, delimiter: &str) -> Option<Page> {
 
 /// Returns the first keys of the whole bucket, if it may be listed.
 fn first_keys(client: &Client) -> Option<Vec<String>> {
-    let query = vec![("list-type", "2".to_owned()), ("max-keys", EXAMPLES.to_owned())];
-    let page = ask(client, query, None).ok()?;
+    let page = ask(client, vec![("max-keys", EXAMPLES.to_owned())], None).ok()?;
     Some(page.keys.into_iter().map(|key| key.key).collect())
 }
 

@@ -153,10 +153,10 @@ impl Bucket {
         let Some(object) = objects.get(&archive.name).filter(|object| object.bytes > 0) else {
             return Ok(());
         };
-        let mut answer = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]);
+        let mut answer = self.client.get(&object.key, Vec::new(), vec![(RANGE, "bytes=0-0".to_owned())]);
         // The server may not support ranges. The whole object is then requested, but not read.
         if let Err(GetError::Other(_) | GetError::Changed) = answer {
-            answer = self.client.get(&object.key, &[], &[]);
+            answer = self.client.get(&object.key, Vec::new(), Vec::new());
         }
         let Err(error) = answer else { return Ok(()) };
         let (code, why) = match error {

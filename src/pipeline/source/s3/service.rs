@@ -94,8 +94,8 @@ impl<'r> Service<'r> {
 
     /// Whether S3 answers a minimal listing. Refused credentials do not count as an answer.
     fn answers(&self) -> bool {
-        let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", &*self.client.settings().prefix)];
-        let answer = self.client.get("", &query, &[]);
+        let query = vec![("max-keys", "1".to_owned()), ("prefix", self.client.settings().prefix.clone())];
+        let answer = self.client.get("", query, Vec::new());
         !matches!(answer, Err(GetError::Unavailable { .. } | GetError::Refused(_) | GetError::Credentials(_)))
     }
 }
