@@ -27,12 +27,9 @@ mod sts;
 /// Remaining validity below which credentials are renewed, in milliseconds.
 const RENEWAL_MARGIN: i64 = 5 * 60 * 1000;
 
-/// Minimum interval between two searches after a server's refusal. If the credentials stay wrong, their provider must
-/// not be flooded.
-const MIN_REFUSAL_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Minimum interval between two renewals while the current credentials are valid. Their provider may be busy.
-const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
+/// Minimum interval between two searches after a server's refusal, and between two renewals while the current credentials
+/// are valid. Their provider may be busy, and must not be flooded.
+const MIN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Reads the keys of the environment. Keys in files are read again each time.
 fn read_keys(keys: &Keys) -> Result<Credentials, StepError> {
@@ -96,8 +93,7 @@ impl Current {
     /// Returns whether the caller has to renew credentials that are still valid. One caller gets true; all others keep
     /// using the current credentials.
     fn claim_renewal(&mut self, now: Instant) -> bool {
-        let is_due =
-            self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= MIN_RENEWAL_INTERVAL);
+        let is_due = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= MIN_INTERVAL);
         if is_due {
             self.renewed = Some(now);
         }
@@ -162,7 +158,7 @@ impl Provider {
         match &current.credentials {
             // Another thread has already found new ones.
             Some(others) if !Arc::ptr_eq(others, refused) => return Ok(Some(others.clone())),
-            _ if current.searched_after_refusal.is_some_and(|last| last.elapsed() < MIN_REFUSAL_INTERVAL) => {
+            _ if current.searched_after_refusal.is_some_and(|last| last.elapsed() < MIN_INTERVAL) => {
                 return Ok(None);
             }
             _ => {}

@@ -54,8 +54,7 @@ pub(super) fn uses_env_keys(profile: &Profile) -> bool {
 
 /// Returns the credentials of the configured profile.
 pub(super) fn find(provider: &Provider) -> Result<Credentials, StepError> {
-    let CredentialSources { profile, .. } = &provider.sources;
-    follow(provider, &profile.name, &mut Vec::new())
+    follow(provider, &provider.sources.profile.name, &mut Vec::new())
 }
 
 /// Returns the credentials of a profile. `visited` holds the profiles whose `source_profile` led to it.

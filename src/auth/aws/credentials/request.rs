@@ -56,25 +56,32 @@ fn send<B: AsSendBody>(
     Ok((response.status().as_u16(), body))
 }
 
+/// Keys in a reply.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct KeysDocument {
+    access_key_id: String,
+    secret_access_key: String,
+    #[serde(alias = "SessionToken")]
+    token: Option<String>,
+    expiration: Option<String>,
+}
+
+impl From<KeysDocument> for Credentials {
+    fn from(document: KeysDocument) -> Self {
+        Self {
+            access_key: document.access_key_id,
+            secret_key: Secret::new(document.secret_access_key),
+            session_token: document.token.filter(|token| !token.is_empty()).map(Secret::new),
+            expires: document.expiration.as_deref().and_then(parse_rfc3339_millis),
+        }
+    }
+}
+
 /// Parses the JSON document of a container's endpoint, an instance's metadata service, or a program. None: it is
 /// invalid.
 pub(super) fn parse_document(body: &[u8]) -> Option<Credentials> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct KeysDocument {
-        access_key_id: String,
-        secret_access_key: String,
-        #[serde(alias = "SessionToken")]
-        token: Option<String>,
-        expiration: Option<String>,
-    }
-    let document: KeysDocument = serde_json::from_slice(body).ok()?;
-    Some(Credentials {
-        access_key: document.access_key_id,
-        secret_key: Secret::new(document.secret_access_key),
-        session_token: document.token.filter(|token| !token.is_empty()).map(Secret::new),
-        expires: document.expiration.as_deref().and_then(parse_rfc3339_millis),
-    })
+    serde_json::from_slice::<KeysDocument>(body).ok().map(Credentials::from)
 }
 
 /// Parses such a document.

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
-
 use super::super::client::has_url;
 use super::super::{Object, address};
 use super::Listing;
 use super::page::Key;
 use crate::common::timestamp::parse_rfc3339_millis;
 use crate::config::s3::{BucketName, S3};
+use crate::http::http_date;
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_metadata_file};
 use crate::pipeline::archive::LOG_SUFFIXES;
 use crate::pipeline::source::{LeftOut, sort};
@@ -195,7 +193,7 @@ fn why_not(key: &Key) -> Option<String> {
 
 /// Parses a time as servers write it, in milliseconds since 1970; 0 if that fails.
 fn millis(text: &str) -> i64 {
-    let of_mails = || OffsetDateTime::parse(text, &Rfc2822).ok().map(|time| time.unix_timestamp() * 1000);
+    let of_mails = || http_date(text).map(|time| time.unix_timestamp() * 1000);
     parse_rfc3339_millis(text).or_else(of_mails).unwrap_or_default()
 }
 
