@@ -41,15 +41,14 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
         .map_err(|error| Failure::run(format!("TLS cannot be used: {error}")))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Verifier::new(provider, trust)));
-    let (config, has_certificate) = match settings.client_cert {
+    let config = match settings.client_cert {
         Some((certificate, key)) => {
             let (chain, key) = pem::read_client(certificate, key)?;
-            let config = builder.with_client_auth_cert(chain, key);
-            (config.map_err(|error| pem::unusable_client(&error))?, true)
+            builder.with_client_auth_cert(chain, key).map_err(|error| pem::unusable_client(&error))?
         }
-        None => (builder.with_no_client_auth(), false),
+        None => builder.with_no_client_auth(),
     };
-    Ok(TlsConnector::new(config, has_certificate))
+    Ok(TlsConnector(config))
 }
 
 #[cfg(test)]
