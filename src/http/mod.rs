@@ -32,10 +32,13 @@ pub use self::transport_error::TransportError;
 
 const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));
 
+/// The setting that names a PEM file with certificates to trust, for messages.
+pub(crate) const CA_CERT: &str = "ELASTICSEARCH_CA_CERT / --ca-cert";
+
 /// Connection settings for one server.
 pub(crate) struct HttpSettings<'s> {
-    /// PEM file of certificates to trust in addition to the system's roots.
-    pub(crate) ca_cert: Option<&'s Path>,
+    /// PEM file of certificates to trust in addition to the system's roots, and the setting that names it.
+    pub(crate) ca_cert: Option<(&'s Path, &'s str)>,
     /// Fingerprint of the only certificate to trust.
     pub(crate) ca_fingerprint: Option<Fingerprint>,
     /// PEM files with this client's certificate and key.

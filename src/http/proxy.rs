@@ -115,7 +115,7 @@ impl fmt::Debug for Proxy {
 pub(super) struct ProxyConnector(pub(super) std::sync::Arc<Proxies>);
 
 impl<In: Transport> Connector<In> for ProxyConnector {
-    type Out = Either<In, Either<In, Forwarding<In>>>;
+    type Out = Either<In, Forwarding<In>>;
 
     fn connect(
         &self,
@@ -124,13 +124,13 @@ impl<In: Transport> Connector<In> for ProxyConnector {
     ) -> Result<Option<Self::Out>, ureq::Error> {
         let Some(transport) = chained else { return Ok(None) };
         let Some(proxy) = self.0.of(details.uri) else { return Ok(Some(Either::A(transport))) };
-        Ok(Some(Either::B(if details.needs_tls() {
+        Ok(Some(if details.needs_tls() {
             Either::A(tunnel(proxy, details, transport)?)
         } else {
             let authority = details.uri.authority().map_or("", |authority| authority.as_str());
             let prefix = format!("http://{authority}");
             Either::B(Forwarding { inner: transport, prefix, lines: proxy.authorization_line() })
-        })))
+        }))
     }
 }
 

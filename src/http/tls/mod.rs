@@ -22,7 +22,11 @@ use crate::common::exit::Failure;
 /// Returns a usage failure if a file cannot be read or has the wrong content, or if nothing is trusted.
 pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Failure> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let own = settings.ca_cert.map(pem::read_bundle).transpose()?.unwrap_or_default();
+    let own = settings
+        .ca_cert
+        .map(|(path, setting)| pem::read_bundle(path, setting))
+        .transpose()?
+        .unwrap_or_default();
     let trust = (!settings.skip_tls_verify).then(|| {
         // Reading the system's roots takes milliseconds of CPU time, so it is skipped if they are not used. Unreadable ones
         // are skipped. `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
@@ -57,6 +61,7 @@ mod tests {
 
     use super::*;
     use crate::common::exit::ExitCode;
+    use crate::http::CA_CERT;
     use crate::http::proxy::Proxies;
 
     #[test]
@@ -69,7 +74,7 @@ mod tests {
                 std::fs::write(&path, text).unwrap();
             }
             let failure = connector(&HttpSettings {
-                ca_cert: Some(&path),
+                ca_cert: Some((&path, CA_CERT)),
                 ..HttpSettings::new(&proxies, Duration::ZERO)
             })
             .unwrap_err();

@@ -182,14 +182,11 @@ impl Shared {
         };
         let Some(region) = refusal.region else { return Err(refusal.error) };
         let there = Place::of(&self.settings, &region);
-        let answer = self.ask_at(&there, wanted, credentials);
-        match answer {
+        match self.ask_at(&there, wanted, credentials) {
             // If the other region names yet another one, the first reply counts.
             Err(Refusal { region: Some(_), .. }) => Err(refusal.error),
-            Err(Refusal { error: GetError::Unavailable { .. }, .. }) => {
-                answer.map_err(|refusal| refusal.error)
-            }
             Err(Refusal { error: GetError::Refused(_) | GetError::Other(_), .. }) => Err(refusal.error),
+            Err(Refusal { error: error @ GetError::Unavailable { .. }, .. }) => Err(error),
             answer => {
                 self.move_to(there);
                 answer.map_err(|refusal| refusal.error)
@@ -302,20 +299,12 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         || asks_others && sources.sts.url.starts_with("https:")
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
     http::agent(&http::HttpSettings {
-        ca_cert: settings.ca_cert.as_ref().map(|file| file.path.as_path()),
+        ca_cert: settings.ca_cert.as_ref().map(|file| (file.path.as_path(), file.setting)),
         is_https,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),
         idle_connections: MAX_DOWNLOADS,
         ..http::HttpSettings::new(&settings.proxies, CONNECT_LIMIT)
-    })
-    // The text of the failure names Elasticsearch's setting.
-    .map_err(|failure| match &settings.ca_cert {
-        Some(file) => {
-            let message = failure.message.replace("ELASTICSEARCH_CA_CERT / --ca-cert", file.setting);
-            Failure::new(failure.code, message)
-        }
-        None => failure,
     })
 }
 
