@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use super::client::MAX_DOWNLOADS;
 use super::download::{DownloadError, Downloaded, download};
 use super::service::Service;
-use super::{Object, Objects, policy};
+use super::{Object, Objects};
 use crate::common::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
@@ -80,8 +80,6 @@ struct Job {
 
 /// Everything that downloading needs.
 pub(super) struct ReadAhead<'r> {
-    /// Returns the objects of the last look.
-    pub(super) objects: &'r (dyn Fn() -> Arc<Objects> + Sync),
     pub(super) service: Service<'r>,
     /// The failure of the first object whose budget was spent.
     pub(super) given_up: OnceLock<Failure>,
@@ -95,14 +93,15 @@ impl ReadAhead<'_> {
     /// Downloads `archives` in order, while `work` takes the downloads. Once the run is to stop, no more downloads begin,
     /// and the remaining archives are never queued.
     pub(super) fn run(&self, archives: &Receiver<Arc<Archive>>, work: impl FnOnce(&dyn Queue)) {
-        let retries = &Retries::new(self.stop(), policy(self.service.budget)).shared_health(&self.service);
+        let retries = &self.service.bucket.retries().shared_health(&self.service);
         let (job_sender, jobs) = bounded(0);
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {
             let left = done_sender.clone();
             let dispatch = move || {
                 self.stop().guard("the downloads", || {
-                    dispatch(archives, self.objects, self.admission, self.stop(), &job_sender, &left);
+                    let objects = || self.service.bucket.objects();
+                    dispatch(archives, &objects, self.admission, self.stop(), &job_sender, &left);
                 });
             };
             let mut started = thread::Builder::new().spawn_scoped(scope, dispatch).map(drop);
@@ -123,7 +122,7 @@ impl ReadAhead<'_> {
     }
 
     fn stop(&self) -> &Stop {
-        &self.service.client.stop
+        &self.service.bucket.client.stop
     }
 
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
