@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::unversioned::transport::{Connector, TcpConnector};
+use ureq::unversioned::transport::Connector;
 
 use self::interim::InterimConnector;
 use self::proxy::{Proxies, ProxyConnector};
-use self::reach::Reach;
 use self::resolver::CachingResolver;
 use crate::common::exit::Failure;
 
@@ -19,7 +18,6 @@ mod interim;
 mod no_proxy;
 pub(crate) mod nodes;
 pub mod proxy;
-mod reach;
 mod resolver;
 mod retry_after;
 mod tls;
@@ -106,9 +104,6 @@ pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
         .build();
     let proxies = Arc::new(settings.proxies.clone());
     let connector =
-        ().chain(Reach { tcp: TcpConnector::default(), proxies: proxies.clone() })
-            .chain(ProxyConnector(proxies.clone()))
-            .chain(tls::connector(settings)?)
-            .chain(InterimConnector);
+        ProxyConnector::new(proxies.clone()).chain(tls::connector(settings)?).chain(InterimConnector);
     Ok(Agent::with_parts(config, connector, CachingResolver::new(proxies)))
 }
