@@ -27,12 +27,6 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Masks the credentials in a server's text. It may quote the request, and with it the session token.
-    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
-        self.secret_key.cut_out_of(text);
-        self.session_token.iter().for_each(|token| token.cut_out_of(text));
-    }
-
     /// Returns whether the credentials expire within `millis` milliseconds of `now`.
     pub(super) fn expire_within(&self, now: i64, millis: i64) -> bool {
         self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)

@@ -15,6 +15,7 @@ use ureq::Agent;
 use crate::auth::aws::signature::Credentials;
 use crate::auth::aws::{CredentialSources, KeySource, Keys};
 use crate::common::mutex::Mutex;
+use crate::common::secret::Secret;
 use crate::common::timestamp::now_millis;
 
 mod nearby;
@@ -79,6 +80,8 @@ pub(crate) struct Provider {
     current: Mutex<Current>,
     /// Whether this machine is an instance that has provided credentials before.
     is_instance: AtomicBool,
+    /// The secrets of all credentials found so far. A server's text may quote a request, and with it the session token.
+    known: Mutex<Vec<Secret>>,
 }
 
 #[derive(Default)]
@@ -104,14 +107,13 @@ impl Current {
 impl Provider {
     /// Creates a provider that has not searched yet.
     pub(crate) fn new(sources: CredentialSources, agent: Agent) -> Self {
-        Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
+        let is_instance = AtomicBool::new(false);
+        Self { sources, agent, current: Mutex::default(), is_instance, known: Mutex::default() }
     }
 
-    /// Masks the current credentials in a server's text.
-    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
-        if let Some(credentials) = &self.current.lock().credentials {
-            credentials.cut_out_of(text);
-        }
+    /// Returns the secrets of all credentials so far, which have to be masked.
+    pub(crate) fn secrets(&self) -> Vec<Secret> {
+        self.known.lock().clone()
     }
 
     /// Returns credentials that are valid for some minutes, as far as is known.
@@ -194,13 +196,20 @@ impl Provider {
                 Err(StepError::Absent("AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set".into()))
             }
         };
-        first_of(&[
+        let found = first_of(&[
             ("environment", &from_keys as LookUp<'_>),
             ("profile", &|| profile::find(self)),
             ("web identity", &from_web_identity),
             ("container", &|| self.container_credentials()),
             ("instance", &|| self.instance_credentials()),
-        ])
+        ])?;
+        let mut known = self.known.lock();
+        for secret in [Some(&found.secret_key), found.session_token.as_ref()].into_iter().flatten() {
+            if !known.contains(secret) {
+                known.push(secret.clone());
+            }
+        }
+        Ok(found)
     }
 
     fn container_credentials(&self) -> Result<Credentials, StepError> {

@@ -132,7 +132,7 @@ impl Client {
 
     /// Masks the credentials wherever they appear in a server's text.
     pub(super) fn mask_credentials_in(&self, text: &mut Vec<u8>) {
-        self.shared.credentials.iter().for_each(|credentials| credentials.cut_out_of(text));
+        self.shared.mask_credentials_in(text);
     }
 
     /// Returns the settings of the bucket.
@@ -192,6 +192,11 @@ impl Shared {
                 answer.map_err(|refusal| refusal.error)
             }
         }
+    }
+
+    fn mask_credentials_in(&self, text: &mut Vec<u8>) {
+        let secrets = self.credentials.iter().flat_map(Provider::secrets);
+        secrets.for_each(|secret| secret.cut_out_of(text));
     }
 
     fn place(&self) -> Arc<Place> {
@@ -276,7 +281,7 @@ impl Shared {
             return Ok(response);
         }
         let mut body = error_body(&mut response);
-        credentials.iter().for_each(|credentials| credentials.cut_out_of(&mut body));
+        self.mask_credentials_in(&mut body);
         let refusal = judge(place, response.status().as_u16(), response.headers(), &body);
         Err(hints::of_answer(&self.settings, place, refusal))
     }
