@@ -49,7 +49,6 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
     let mut found = Found::nothing(bucket, &settings.prefix);
     let mut pages = Pages::default();
     let mut lead = None;
-    let mut is_first = true;
     // The key behind which the listing continues.
     let mut behind: Option<String> = None;
     let mut length = Length::begin(Instant::now());
@@ -74,7 +73,7 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
                 Err(error) => return Err(cannot_list(bucket, error)),
             }
         };
-        if std::mem::take(&mut is_first) && page.next.is_some() && settings.span != Span::ALL {
+        if length.pages == 0 && page.next.is_some() && settings.span != Span::ALL {
             lead = lead_of_all(client, &page, &mut found);
         }
         if behind.take().is_some_and(|behind| page.keys.first().is_some_and(|first| first.key <= behind)) {
