@@ -26,8 +26,8 @@ pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Cred
     if let Some(token) = token {
         request = request.header("authorization", token.expose());
     }
-    let (status, body) = ask(agent, request.body(String::new()), CONNECT_LOCAL)
-        .map_err(|why| StepError::Unavailable(why.to_string()))?;
+    let (status, body) =
+        ask(agent, request.body(()), CONNECT_LOCAL).map_err(|why| StepError::Unavailable(why.to_string()))?;
     match status {
         200 => read_document(&body),
         429 | 500.. => Err(StepError::Unavailable(format!("the endpoint answers HTTP {status}"))),
@@ -44,7 +44,7 @@ pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<C
     const ROLES: &str = "latest/meta-data/iam/security-credentials";
     let token = Request::put(format!("{url}/latest/api/token"))
         .header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
-        .body(String::new());
+        .body(());
     let silent = if is_known { StepError::Unavailable } else { StepError::Absent };
     let (status, token) = ask(agent, token, CONNECT_LOCAL)
         .map_err(|why| silent(format!("the metadata service cannot be reached: {why}")))?;
@@ -57,8 +57,7 @@ pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<C
     let token = String::from_utf8_lossy(&token).trim().to_owned();
     let read = |path: String| {
         let request = Request::get(format!("{url}/{path}")).header("x-aws-ec2-metadata-token", &token);
-        ask(agent, request.body(String::new()), CONNECT_LOCAL)
-            .map_err(|why| StepError::Unavailable(why.to_string()))
+        ask(agent, request.body(()), CONNECT_LOCAL).map_err(|why| StepError::Unavailable(why.to_string()))
     };
     let (status, roles) = read(format!("{ROLES}/"))?;
     if matches!(status, 429 | 500..) {

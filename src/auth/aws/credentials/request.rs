@@ -28,26 +28,13 @@ const REPLY_BYTES: u64 = 256 << 10;
 const MAX_REASON_CHARS: usize = 300;
 
 /// Sends one request; returns status and body.
-pub(super) fn ask(
+pub(super) fn ask<B: AsSendBody>(
     agent: &Agent,
-    request: Result<Request<String>, ureq::http::Error>,
-    connect: Duration,
-) -> Result<(u16, Vec<u8>), TransportError> {
-    let request = request.map_err(ureq::Error::from)?;
-    if request.body().is_empty() {
-        send(agent, request.map(|_| ()), connect)
-    } else {
-        send(agent, request, connect)
-    }
-}
-
-fn send<B: AsSendBody>(
-    agent: &Agent,
-    request: Request<B>,
+    request: Result<Request<B>, ureq::http::Error>,
     connect: Duration,
 ) -> Result<(u16, Vec<u8>), TransportError> {
     let request = agent
-        .configure_request(request)
+        .configure_request(request.map_err(ureq::Error::from)?)
         .timeout_connect(Some(connect))
         .timeout_global(Some(CALL_LIMIT))
         .build();

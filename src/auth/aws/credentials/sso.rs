@@ -85,7 +85,7 @@ pub(super) fn credentials(
     );
     let request = Request::get(format!("{url}/federation/credentials?{query}"))
         .header("x-amz-sso_bearer_token", token.access_token.expose())
-        .body(String::new());
+        .body(());
     let (status, body) =
         ask(agent, request, CONNECT_REMOTE).map_err(|why| StepError::Unavailable(format!("{url}: {why}")))?;
     match status {
