@@ -66,13 +66,13 @@ pub(super) fn download(
     let mut part = Part::default();
     let mut is_last = service.was_left(object);
     loop {
-        let before = part.most();
+        let before = part.most;
         let resumes = !part.headers().is_empty();
         patience.begin();
         let (why, retry_after) = match attempt(object, &mut part, service) {
             Ok(()) => {
-                let (etag, may_be_mixed) = (part.new_etag(object), part.may_be_mixed());
-                return Ok(Downloaded { etag, may_be_mixed, bytes: part.into_bytes() });
+                let (etag, may_be_mixed) = (part.new_etag(object), part.may_be_mixed);
+                return Ok(Downloaded { etag, may_be_mixed, bytes: part.bytes });
             }
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {
@@ -106,7 +106,7 @@ pub(super) fn download(
                 return Err(DownloadError::Archive(ArchiveError::Unavailable(format!("{address:?}: {why}"))));
             }
         };
-        if part.most() > before {
+        if part.most > before {
             patience.progressed();
         } else if is_last && !stop.is_requested() {
             service.leave(object);

@@ -70,7 +70,7 @@ impl ObjectHead {
 /// The bytes of an object received so far.
 #[derive(Debug, Default)]
 pub(super) struct Part {
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// Length of the whole object, or an upper limit.
     length: usize,
     /// The facts about the object that the bytes belong to, and whether the current body marks its own end.
@@ -80,10 +80,10 @@ pub(super) struct Part {
     /// The inflated length, if the bytes are compressed.
     inflated: Option<usize>,
     /// Whether the bytes are of several bodies, and no strong ETag says that these are of the same object.
-    may_be_mixed: bool,
+    pub(super) may_be_mixed: bool,
     /// The maximum of bytes received. If a server does not support ranges, or if the object has changed, bytes are
     /// discarded and arrive again. Only bytes beyond the maximum count as progress.
-    most: usize,
+    pub(super) most: usize,
 }
 
 impl Part {
@@ -248,25 +248,10 @@ impl Part {
         (read.is_err() || self.is_replaced).then_some(self.bytes.as_slice())
     }
 
-    /// Whether the bytes may be of different objects.
-    pub(super) fn may_be_mixed(&self) -> bool {
-        self.may_be_mixed
-    }
-
-    /// Returns the maximum of bytes received.
-    pub(super) fn most(&self) -> usize {
-        self.most
-    }
-
     /// Returns the ETag of the object, in the form of the listing, if it has been replaced since it was `listed`.
     pub(super) fn new_etag(&self, listed: &Object) -> Option<String> {
         let (new, old) = (bare(&self.head.etag)?, bare(&listed.etag)?);
         self.is_replaced.then(|| listed.etag.as_deref().unwrap_or_default().replace(old, new))
-    }
-
-    /// Returns the bytes of the object.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
     }
 }
 

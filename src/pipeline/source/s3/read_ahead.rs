@@ -38,34 +38,22 @@ pub(super) fn downloads_at_once(workers: usize) -> usize {
 /// The bytes of a file, and the memory reserved for them until drop.
 #[derive(Debug)]
 pub struct Download {
-    bytes: Vec<u8>,
-    alone: Option<Room>,
-    may_be_mixed: bool,
+    /// The bytes of the archive's file.
+    pub bytes: Vec<u8>,
+    /// The reservation of all memory, if this archive is read alone.
+    pub alone: Option<Room>,
+    /// Whether the bytes come from several replies, and nothing proves that these are of the same object.
+    pub may_be_mixed: bool,
     _room: Room,
 }
 
+#[cfg(test)]
 impl Download {
     /// Creates a download of these bytes.
-    #[cfg(test)]
     #[allow(clippy::unwrap_used)]
     pub fn of(bytes: Vec<u8>, alone: Option<Room>) -> Self {
         let _room = archive::Rooms::unlimited().acquire(0, &Stop::new()).unwrap();
         Self { bytes, alone, may_be_mixed: false, _room }
-    }
-
-    /// Returns the bytes of the archive's file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Whether the bytes come from several replies, and nothing proves that these are of the same object.
-    pub fn may_be_mixed(&self) -> bool {
-        self.may_be_mixed
-    }
-
-    /// Takes the reservation of all memory, if this archive is read alone. Returns it only once.
-    pub fn alone(&mut self) -> Option<Room> {
-        self.alone.take()
     }
 }
 
