@@ -17,6 +17,7 @@ use ureq::http::{HeaderMap, HeaderValue, Uri};
 
 use self::amazon::{Amazon, amazon};
 pub(crate) use self::amazon::{hides_api, is_amazons};
+use self::aws::signature::sensitive;
 use self::sigv4::Signer;
 use self::stored::StoredSecret;
 use self::ways::{API_KEY, WAYS};
@@ -61,14 +62,12 @@ impl Auth {
             return signer.sign((method, uri, body), headers);
         }
         if let Some(text) = self.authorization() {
-            let mut value = HeaderValue::try_from(text).map_err(|_| {
+            let value = sensitive(&text).map_err(|_| {
                 TransportError::Refused(format!(
                     "{} has characters that an HTTP header cannot carry",
                     self.setting()
                 ))
             })?;
-            // Keeps the value out of `Debug` output.
-            value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         Ok(())

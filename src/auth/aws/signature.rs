@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use ureq::http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use ureq::http::{HeaderMap, HeaderValue};
-use url::Url;
+use url::{Position, Url};
 
 use crate::common::secret::Secret;
 
@@ -104,10 +104,7 @@ pub(crate) fn sign(
 
 /// Returns the host of a URL, with its port unless it is the scheme's default.
 pub(in crate::auth) fn host(url: &Url) -> String {
-    match (url.host_str().unwrap_or_default(), url.port()) {
-        (host, None) => host.to_owned(),
-        (host, Some(port)) => format!("{host}:{port}"),
-    }
+    url[Position::BeforeHost..Position::AfterPort].to_owned()
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
