@@ -30,8 +30,8 @@ pub(super) struct Found<'b> {
     archives: HashMap<String, Key>,
     /// Further keys with the name of an archive in `archives`, by name.
     same: BTreeMap<String, BTreeSet<String>>,
-    /// Reason and storage class of keys that are left out, by address.
-    left_out: BTreeMap<String, (String, Option<String>)>,
+    /// Keys that are left out, by address.
+    left_out: BTreeMap<String, LeftOut>,
     /// Keys of SQLite logs.
     logs: HashSet<String>,
     unreadable: usize,
@@ -72,8 +72,7 @@ impl<'b> Found<'b> {
             }
             let name = name.to_owned();
             if let Some(why) = why_not(&key) {
-                let class = Some(key.storage_class).filter(|class| !class.is_empty());
-                self.left_out.insert(address(self.bucket, &key.key), (why, class));
+                self.leave_out(address(self.bucket, &key.key), why, key.storage_class);
                 continue;
             }
             match self.archives.get(&name) {
@@ -85,6 +84,11 @@ impl<'b> Found<'b> {
                 }
             }
         }
+    }
+
+    fn leave_out(&mut self, address: String, why: String, storage_class: Option<String>) {
+        let left_out = LeftOut { storage_class, ..LeftOut::new(&address, why) };
+        self.left_out.insert(address, left_out);
     }
 
     /// Returns the first keys of any kind.
@@ -106,7 +110,7 @@ impl<'b> Found<'b> {
                      S3_SQLITE_DB_PREFIX",
                     other.map_or("", String::as_str)
                 );
-                self.left_out.insert(this.clone(), (why, None));
+                self.leave_out(this.clone(), why, None);
             }
         }
         if self.unreadable > 0 {
@@ -114,14 +118,14 @@ impl<'b> Found<'b> {
                 "{} keys cannot be read: they are not UTF-8, or missing in the listing",
                 self.unreadable
             );
-            self.left_out.insert(address(self.bucket, self.prefix), (why, None));
+            self.leave_out(address(self.bucket, self.prefix), why, None);
         }
         let mut listing = Listing::default();
         for (name, Key { key, etag, bytes, modified, storage_class, .. }) in self.archives {
             let bytes = bytes.unwrap_or_default();
             let tag = etag.as_deref().map(Into::into);
             let log = log_beside(&key, &self.logs);
-            let storage_class = (!storage_class.is_empty()).then(|| storage_class.into());
+            let storage_class = storage_class.map(Into::into);
             listing.objects.insert(name.clone(), Object { key, etag, bytes, storage_class, log });
             listing.discovery.archives.push(Archive {
                 seconds: archive_seconds(&name),
@@ -133,13 +137,7 @@ impl<'b> Found<'b> {
             });
         }
         sort(&mut listing.discovery.archives);
-        let left_out = self.left_out.into_iter();
-        listing.discovery.left_out = left_out
-            .map(|(address, (reason, storage_class))| LeftOut {
-                storage_class,
-                ..LeftOut::new(address, reason)
-            })
-            .collect();
+        listing.discovery.left_out = self.left_out.into_values().collect();
         listing
     }
 }
@@ -166,7 +164,8 @@ fn name_of(key: &str) -> &str {
 
 /// Whether a key is an archive that must be restored before it can be read.
 pub(super) fn is_archived_archive(key: &Key) -> bool {
-    name_of(&key.key).ends_with(ARCHIVE_SUFFIX) && ARCHIVED.contains(&key.storage_class.as_str())
+    name_of(&key.key).ends_with(ARCHIVE_SUFFIX)
+        && key.storage_class.as_deref().is_some_and(|class| ARCHIVED.contains(&class))
 }
 
 /// Returns why an archive cannot be read; None if it can.
@@ -186,7 +185,7 @@ fn why_not(key: &Key) -> Option<String> {
     (is_archived_archive(key) && !key.is_restored).then(|| {
         format!(
             "it is archived (storage class {}): restore it (s3:RestoreObject) to load it",
-            key.storage_class
+            key.storage_class.as_deref().unwrap_or_default()
         )
     })
 }
