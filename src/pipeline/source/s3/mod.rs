@@ -136,13 +136,9 @@ impl Bucket {
         next_look: Duration,
         work: impl FnOnce(&dyn Queue),
     ) -> Result<(), Failure> {
-        let ahead = ReadAhead {
-            service: Service::new(self, next_look),
-            given_up: OnceLock::new(),
-            at_once: read_ahead::downloads_at_once(workers),
-            admission,
-        };
-        ahead.run(archives, work);
+        let ahead =
+            ReadAhead { service: Service::new(self, next_look), given_up: OnceLock::new(), admission };
+        ahead.run(archives, workers, work);
         ahead.given_up.into_inner().map_or(Ok(()), Err)
     }
 

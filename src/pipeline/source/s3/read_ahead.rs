@@ -29,12 +29,6 @@ use crate::pipeline::source::{Content, Queue, Work};
 use crate::process::shutdown::{Stop, lack_of_threads};
 use crate::retry::patience::Retries;
 
-/// Returns the number of concurrent downloads: one per worker, since a download is about as fast as a worker, but at
-/// least two. The maximum keeps S3 from throttling.
-pub(super) fn downloads_at_once(workers: usize) -> usize {
-    workers.clamp(2, MAX_DOWNLOADS)
-}
-
 /// The bytes of a file, and the memory reserved for them until drop.
 #[derive(Debug)]
 pub struct Download {
@@ -71,19 +65,24 @@ pub(super) struct ReadAhead<'r> {
     pub(super) service: Service<'r>,
     /// The failure of the first object whose budget was spent.
     pub(super) given_up: OnceLock<Failure>,
-    /// Number of concurrent downloads.
-    pub(super) at_once: usize,
     /// Limits the memory of downloads.
     pub(super) admission: &'r Admission,
 }
 
 impl ReadAhead<'_> {
-    /// Downloads `archives` in order, while `work` takes the downloads. Once the run is to stop, no more downloads begin,
-    /// and the remaining archives are never queued.
-    pub(super) fn run(&self, archives: &Receiver<Arc<Archive>>, work: impl FnOnce(&dyn Queue)) {
+    /// Downloads `archives` in order, while `work` takes the downloads for this many `workers`. Once the run is to stop, no
+    /// more downloads begin, and the remaining archives are never queued.
+    pub(super) fn run(
+        &self,
+        archives: &Receiver<Arc<Archive>>,
+        workers: usize,
+        work: impl FnOnce(&dyn Queue),
+    ) {
+        // A download is about as fast as a worker. The maximum keeps S3 from throttling.
+        let at_once = workers.clamp(2, MAX_DOWNLOADS);
         let retries = &self.service.bucket.retries().shared_health(&self.service);
         let (job_sender, jobs) = bounded(0);
-        let (done_sender, done) = bounded(self.at_once);
+        let (done_sender, done) = bounded(at_once);
         thread::scope(|scope| {
             let left = done_sender.clone();
             let dispatch = move || {
@@ -93,7 +92,7 @@ impl ReadAhead<'_> {
                 });
             };
             let mut started = thread::Builder::new().spawn_scoped(scope, dispatch).map(drop);
-            for _ in 0..self.at_once {
+            for _ in 0..at_once {
                 let (jobs, done) = (jobs.clone(), done_sender.clone());
                 let download = move || self.download_all(&jobs, &done, retries);
                 started = started.and(thread::Builder::new().spawn_scoped(scope, download).map(drop));
