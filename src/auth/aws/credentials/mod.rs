@@ -6,6 +6,7 @@
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::auth::aws::{CredentialSources, KeySource, Keys};
 use crate::common::mutex::Mutex;
 use crate::common::secret::Secret;
 use crate::common::timestamp::now_millis;
+use crate::files;
 
 mod nearby;
 mod process;
@@ -41,6 +43,14 @@ fn read_keys(keys: &Keys) -> Result<Credentials, StepError> {
         session_token: keys.session_token.as_ref().map(read).transpose()?,
         expires: None,
     })
+}
+
+/// Reads a file that holds a token.
+fn read_token(file: &Path) -> Result<Secret, StepError> {
+    let text = files::read_to_string(file).map_err(|error| {
+        StepError::Refused(format!("the token file {} cannot be read: {error}", file.display()))
+    })?;
+    Ok(Secret::new(text.trim()))
 }
 
 /// Why there are no credentials, with every step of the chain that was tried.

@@ -7,20 +7,14 @@ use ureq::Agent;
 use ureq::http::Request;
 
 use super::request::{CONNECT_LOCAL, ask, read_document, refusal};
-use super::{Credentials, StepError};
+use super::{Credentials, StepError, read_token};
 use crate::auth::aws::Container;
-use crate::common::secret::Secret;
-use crate::files;
 
 /// Gets credentials from the endpoint of a container.
 pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Credentials, StepError> {
     let mut request = Request::get(&container.url);
     let token = match &container.token_file {
-        Some(file) => {
-            Some(files::read_to_string(file).map(|token| Secret::new(token.trim())).map_err(|error| {
-                StepError::Refused(format!("the token file {} cannot be read: {error}", file.display()))
-            })?)
-        }
+        Some(file) => Some(read_token(file)?),
         None => container.token.clone(),
     };
     if let Some(token) = token {

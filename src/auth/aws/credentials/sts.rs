@@ -13,10 +13,9 @@ use ureq::http::{HeaderMap, HeaderValue, Request};
 use url::Url;
 
 use super::request::{CONNECT_REMOTE, KeysDocument, ask};
-use super::{Credentials, StepError};
+use super::{Credentials, StepError, read_token};
 use crate::auth::aws::signature::{Scope, sign};
 use crate::auth::aws::{Sts, WebIdentity};
-use crate::files;
 
 /// Parameters of `AssumeRole`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,15 +33,13 @@ pub(super) fn assume_by_token(
     sts: &Sts,
     identity: &WebIdentity,
 ) -> Result<Credentials, StepError> {
-    let path = identity.token_file.display();
-    let token = files::read_to_string(&identity.token_file)
-        .map_err(|error| StepError::Refused(format!("the token file {path} cannot be read: {error}")))?;
+    let token = read_token(&identity.token_file)?;
     let body = form(&[
         ("Action", "AssumeRoleWithWebIdentity"),
         ("Version", "2011-06-15"),
         ("RoleArn", &identity.role_arn),
         ("RoleSessionName", &identity.session_name),
-        ("WebIdentityToken", token.trim()),
+        ("WebIdentityToken", token.expose()),
     ]);
     let request = Request::post(format!("{}/", sts.url)).header(CONTENT_TYPE, FORM).body(body);
     ask_sts(agent, sts, request)
