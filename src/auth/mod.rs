@@ -17,6 +17,7 @@ use ureq::http::{HeaderMap, HeaderValue, Uri};
 
 use self::amazon::{Amazon, amazon};
 pub(crate) use self::amazon::{hides_api, is_amazons};
+use self::aws::signature::sensitive;
 use self::sigv4::Signer;
 use self::stored::StoredSecret;
 use self::ways::{API_KEY, WAYS};
@@ -61,14 +62,12 @@ impl Auth {
             return signer.sign((method, uri, body), headers);
         }
         if let Some(text) = self.authorization() {
-            let mut value = HeaderValue::try_from(text).map_err(|_| {
+            let value = sensitive(&text).map_err(|_| {
                 TransportError::Refused(format!(
                     "{} has characters that an HTTP header cannot carry",
                     self.setting()
                 ))
             })?;
-            // Keeps the value out of `Debug` output.
-            value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         Ok(())
@@ -76,7 +75,6 @@ impl Auth {
 
     /// Returns the value of `Authorization`, if it is the same for every request.
     fn authorization(&self) -> Option<String> {
-        let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
         match self {
             Self::ApiKey(key) => {
                 let key = key.current();
@@ -188,11 +186,10 @@ impl Auth {
 
     /// Returns everything that has to be masked.
     fn secrets(&self) -> Vec<Secret> {
-        let base64 = |text: &str| Secret::new(base64_simd::STANDARD.encode_to_string(text));
         match self {
             Self::ApiKey(key) => key.all().into_iter().flat_map(|key| parts_of_key(&key)).collect(),
             Self::Basic(user, password) => {
-                let pair = |password: &Secret| base64(&format!("{user}:{}", password.expose()));
+                let pair = |password: &Secret| Secret::new(base64(&format!("{user}:{}", password.expose())));
                 password.all().into_iter().flat_map(|password| [pair(&password), password]).collect()
             }
             Self::Bearer(token) => token.all(),
@@ -202,6 +199,10 @@ impl Auth {
     }
 }
 
+fn base64(text: &str) -> String {
+    base64_simd::STANDARD.encode_to_string(text)
+}
+
 /// Returns all forms of an API key that have to be masked: `encoded`, id and secret, and the secret.
 fn parts_of_key(key: &Secret) -> Vec<Secret> {
     let text = key.expose();
@@ -209,7 +210,7 @@ fn parts_of_key(key: &Secret) -> Vec<Secret> {
     let pair = if text.contains(':') { Some(text.to_owned()) } else { decoded() };
     let Some(pair) = pair else { return vec![key.clone()] };
     let secret = pair.split_once(':').map(|(_, secret)| Secret::new(secret));
-    let encoded = Secret::new(base64_simd::STANDARD.encode_to_string(&pair));
+    let encoded = Secret::new(base64(&pair));
     [Some(encoded), Some(Secret::new(pair)), secret].into_iter().flatten().collect()
 }
 

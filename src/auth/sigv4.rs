@@ -18,7 +18,6 @@ use crate::auth::aws::signature::{self, Scope};
 use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::cli::choices::AwsService;
 use crate::common::exit::Failure;
-use crate::common::mutex::Mutex;
 use crate::common::secret::Secret;
 use crate::http::{self, HttpSettings, TransportError};
 
@@ -30,8 +29,6 @@ pub struct Signer {
     region: String,
     service: AwsService,
     provider: Provider,
-    /// All credentials used so far. They have to be masked.
-    known: Mutex<Vec<Secret>>,
 }
 
 impl Signer {
@@ -43,7 +40,7 @@ impl Signer {
         // for Elasticsearch.
         let agent = http::agent(&HttpSettings::new(given.proxies, CONNECT_LIMIT))?;
         let provider = Provider::new(sources, agent);
-        Ok(Self { region, service, provider, known: Mutex::default() })
+        Ok(Self { region, service, provider })
     }
 
     /// Adds the headers of a signature to a request: its method, URL and body.
@@ -76,19 +73,10 @@ impl Signer {
     }
 
     fn credentials(&self) -> Result<Arc<Credentials>, TransportError> {
-        let credentials = self.provider.get().map_err(|error| match error {
+        self.provider.get().map_err(|error| match error {
             CredentialError::Unavailable(why) => TransportError::Connect(why),
             CredentialError::Refused(why) => TransportError::Refused(why),
-        })?;
-        let mut known = self.known.lock();
-        for secret in
-            [Some(&credentials.secret_key), credentials.session_token.as_ref()].into_iter().flatten()
-        {
-            if !known.contains(secret) {
-                known.push(secret.clone());
-            }
-        }
-        Ok(credentials)
+        })
     }
 
     /// Returns whether there are other credentials than the refused ones.
@@ -127,7 +115,7 @@ impl Signer {
     }
 
     pub(super) fn secrets(&self) -> Vec<Secret> {
-        self.known.lock().clone()
+        self.provider.secrets()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::cli::choices::Payer;
 use crate::cli::entries;
 use crate::cli::settings::{Settings, choose, switch};
 use crate::common::exit::Failure;
+use crate::http::CA_CERT;
 use crate::http::proxy::Proxies;
 use crate::http::url::parse_base_url;
 use crate::model::Span;
@@ -213,12 +214,7 @@ impl Settings<'_> {
         self.trimmed(name)
             .map(|path| file(path, name))
             .or_else(|| of_profile.map(|path| file(path, "ca_bundle of the profile")))
-            .or_else(|| {
-                Some(CaFile {
-                    path: self.file(entries::ca_cert())?,
-                    setting: "ELASTICSEARCH_CA_CERT / --ca-cert",
-                })
-            })
+            .or_else(|| Some(CaFile { path: self.file(entries::ca_cert())?, setting: CA_CERT }))
     }
 
     /// Returns the value of a variable, trimmed, since values often come from files.

@@ -160,16 +160,14 @@ impl Load {
 
 impl DryRun {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let output = settings.value(entries::output()).map(Output::parse);
-        // A dry run writes no file unless it is named.
-        let reports = Reports::read(Job::DryRun, None, settings)?;
         Ok(Self {
+            // A dry run writes no file unless it is named.
+            reports: Reports::read(Job::DryRun, None, settings)?,
             archives: Archives::read(settings)?,
             intake: Intake::read(settings)?,
             names: read_names(settings)?,
             vectors: settings.choice(entries::vector_encoding())?,
-            reports: Reports { shows_documents: output == Some(Output::Stdout), ..reports },
-            output,
+            output: settings.value(entries::output()).map(Output::parse),
         })
     }
 }
@@ -192,23 +190,21 @@ impl Verify {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         rules::check_verify(settings)?;
         let repair = settings.cli.repair;
-        let output = settings.value(entries::output()).map(Output::parse);
         let server = Server::read(settings)?;
         let (job, dead_letters) = match repair {
             true => (Job::Repair, Some(entries::dead_letter().default.into())),
             // A verification writes no file unless it is named.
             false => (Job::Verify, None),
         };
-        let reports = Reports::read(job, dead_letters, settings)?;
         Ok(Self {
+            reports: Reports::read(job, dead_letters, settings)?,
             archives: Archives::read(settings)?,
             intake: Intake::read(settings)?,
             // A verification that only reads creates no index, even if a variable asks for it for other runs.
             server: Server { create_indices: server.create_indices && repair, ..server },
             repair,
             vectors: settings.choice(entries::vector_encoding())?,
-            reports: Reports { shows_documents: output == Some(Output::Stdout), ..reports },
-            output,
+            output: settings.value(entries::output()).map(Output::parse),
         })
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::unversioned::transport::{Connector, TcpConnector};
+use ureq::unversioned::transport::Connector;
 
 use self::interim::InterimConnector;
 use self::proxy::{Proxies, ProxyConnector};
-use self::reach::Reach;
 use self::resolver::CachingResolver;
 use crate::common::exit::Failure;
 
@@ -19,7 +18,6 @@ mod interim;
 mod no_proxy;
 pub(crate) mod nodes;
 pub mod proxy;
-mod reach;
 mod resolver;
 mod retry_after;
 mod tls;
@@ -32,10 +30,13 @@ pub use self::transport_error::TransportError;
 
 const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));
 
+/// The setting that names a PEM file with certificates to trust, for messages.
+pub(crate) const CA_CERT: &str = "ELASTICSEARCH_CA_CERT / --ca-cert";
+
 /// Connection settings for one server.
 pub(crate) struct HttpSettings<'s> {
-    /// PEM file of certificates to trust in addition to the system's roots.
-    pub(crate) ca_cert: Option<&'s Path>,
+    /// PEM file of certificates to trust in addition to the system's roots, and the setting that names it.
+    pub(crate) ca_cert: Option<(&'s Path, &'s str)>,
     /// Fingerprint of the only certificate to trust.
     pub(crate) ca_fingerprint: Option<Fingerprint>,
     /// PEM files with this client's certificate and key.
@@ -103,9 +104,6 @@ pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
         .build();
     let proxies = Arc::new(settings.proxies.clone());
     let connector =
-        ().chain(Reach { tcp: TcpConnector::default(), proxies: proxies.clone() })
-            .chain(ProxyConnector(proxies.clone()))
-            .chain(tls::connector(settings)?)
-            .chain(InterimConnector);
+        ProxyConnector::new(proxies.clone()).chain(tls::connector(settings)?).chain(InterimConnector);
     Ok(Agent::with_parts(config, connector, CachingResolver::new(proxies)))
 }

@@ -5,7 +5,7 @@
 //! bulk request its whole time limit again and again. If all nodes are left out, all are tried.
 
 use std::sync::MutexGuard;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::mutex::Mutex;
@@ -28,13 +28,13 @@ pub(crate) struct Nodes {
 #[derive(Debug)]
 struct Node {
     url: String,
-    /// Whether the node has ever answered. If so, it speaks the protocol of its URL.
-    has_answered: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whether the node has ever answered. If so, it speaks the protocol of its URL.
+    has_answered: bool,
     /// Failures since a request last succeeded.
     failures: u32,
     /// Until when the node is left out; None: it has answered since its last failure.
@@ -57,11 +57,8 @@ pub(crate) enum Turn {
 impl Nodes {
     /// Creates the list of nodes from their base URLs.
     pub(crate) fn new(urls: Vec<String>) -> Self {
-        let nodes = urls
-            .into_iter()
-            .map(|url| Node { url, has_answered: AtomicBool::new(false), state: Mutex::default() })
-            .collect();
-        Self { nodes, next: Default::default() }
+        let nodes = urls.into_iter().map(|url| Node { url, state: Mutex::default() });
+        Self { nodes: nodes.collect(), next: Default::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -74,13 +71,13 @@ impl Nodes {
 
     /// Records that a node has answered, whatever its answer.
     pub(crate) fn answered(&self, node: usize) {
-        if let Some(node) = self.nodes.get(node) {
-            node.has_answered.store(true, Ordering::Relaxed);
+        if let Some(mut state) = self.state(node) {
+            state.has_answered = true;
         }
     }
 
     pub(crate) fn has_answered(&self, node: usize) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.has_answered.load(Ordering::Relaxed))
+        self.state(node).is_some_and(|state| state.has_answered)
     }
 
     pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {

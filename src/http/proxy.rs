@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use ureq::http::Uri;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
+    Buffers, ConnectionDetails, Connector, Either, NextTimeout, TcpConnector, Transport, TransportAdapter,
 };
 
 use super::TransportError;
@@ -38,7 +39,16 @@ impl Proxies {
     }
 
     /// Adds to a connection error which proxy was used, or what might help.
-    pub(crate) fn explain(&self, uri: &Uri, why: &str) -> String {
+    pub(super) fn explained(&self, uri: &Uri, error: ureq::Error) -> ureq::Error {
+        let why = match TransportError::from(error) {
+            TransportError::Connect(why) => why,
+            TransportError::TimedOut => "timed out".to_owned(),
+            other => other.to_string(),
+        };
+        TransportError::Connect(self.explain(uri, &why)).into()
+    }
+
+    fn explain(&self, uri: &Uri, why: &str) -> String {
         match (self.of(uri), self.unused) {
             (Some(proxy), _) => format!("by the proxy {}: {why}", proxy.url),
             (None, Some(variable)) if self.proxy.is_none() => format!(
@@ -110,36 +120,46 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Turns a connection to the proxy into one to the server.
-#[derive(Debug)]
-pub(super) struct ProxyConnector(pub(super) std::sync::Arc<Proxies>);
+/// A TCP connection, as the HTTP library opens it.
+type Tcp = <TcpConnector as Connector>::Out;
 
-impl<In: Transport> Connector<In> for ProxyConnector {
-    type Out = Either<In, Either<In, Forwarding<In>>>;
+/// Opens TCP connections. Turns one to the proxy into one to the server.
+#[derive(Debug)]
+pub(super) struct ProxyConnector {
+    tcp: TcpConnector,
+    proxies: Arc<Proxies>,
+}
+
+impl ProxyConnector {
+    pub(super) fn new(proxies: Arc<Proxies>) -> Self {
+        Self { tcp: TcpConnector::default(), proxies }
+    }
+}
+
+impl Connector for ProxyConnector {
+    type Out = Either<Tcp, Forwarding>;
 
     fn connect(
         &self,
         details: &ConnectionDetails<'_>,
-        chained: Option<In>,
+        chained: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        let Some(transport) = chained else { return Ok(None) };
-        let Some(proxy) = self.0.of(details.uri) else { return Ok(Some(Either::A(transport))) };
-        Ok(Some(Either::B(if details.needs_tls() {
+        let opened = self.tcp.connect(details, chained);
+        let opened = opened.map_err(|error| self.proxies.explained(details.uri, error))?;
+        let Some(transport) = opened else { return Ok(None) };
+        let Some(proxy) = self.proxies.of(details.uri) else { return Ok(Some(Either::A(transport))) };
+        Ok(Some(if details.needs_tls() {
             Either::A(tunnel(proxy, details, transport)?)
         } else {
             let authority = details.uri.authority().map_or("", |authority| authority.as_str());
             let prefix = format!("http://{authority}");
             Either::B(Forwarding { inner: transport, prefix, lines: proxy.authorization_line() })
-        })))
+        }))
     }
 }
 
 /// Asks the proxy for a tunnel to the server (CONNECT).
-fn tunnel<In: Transport>(
-    proxy: &Proxy,
-    details: &ConnectionDetails<'_>,
-    transport: In,
-) -> Result<In, ureq::Error> {
+fn tunnel(proxy: &Proxy, details: &ConnectionDetails<'_>, transport: Tcp) -> Result<Tcp, ureq::Error> {
     let uri = details.uri;
     let host = format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443));
     let mut stream = TransportAdapter::new(transport, details.current_time.clone());
@@ -183,8 +203,8 @@ fn read_status(stream: &mut impl Read) -> Result<u16, ureq::Error> {
 }
 
 /// A plain http connection to the proxy: writes the whole URL into the first line of each request.
-pub(super) struct Forwarding<In> {
-    inner: In,
+pub(super) struct Forwarding {
+    inner: Tcp,
     /// Scheme and host, written before the path.
     prefix: String,
     /// Header line with the proxy's credentials; empty if there are none.
@@ -200,7 +220,7 @@ fn request_line(output: &[u8]) -> Option<usize> {
     (is_line && output.get(..target - 1)?.iter().all(u8::is_ascii_uppercase)).then_some(target)
 }
 
-impl<In: Transport> Transport for Forwarding<In> {
+impl Transport for Forwarding {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.inner.buffers()
     }
@@ -233,7 +253,7 @@ impl<In: Transport> Transport for Forwarding<In> {
     }
 }
 
-impl<In: fmt::Debug> fmt::Debug for Forwarding<In> {
+impl fmt::Debug for Forwarding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Forwarding({:?})", self.inner)
     }

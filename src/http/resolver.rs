@@ -16,7 +16,6 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::NextTimeout;
 
 use super::proxy::{Proxies, Proxy};
-use super::reach::explained;
 use super::url::default_port;
 
 use crate::common::mutex::Mutex;
@@ -71,7 +70,7 @@ impl<R: Resolver> Resolver for CachingResolver<R> {
                     known.asked = Instant::now();
                     Ok(self.array(&known.addresses))
                 }
-                None => Err(explained(&self.proxies, server, error)),
+                None => Err(self.proxies.explained(server, error)),
             },
         }
     }

@@ -54,8 +54,7 @@ impl Exposition {
 
 /// Formats milliseconds as seconds.
 fn seconds(millis: i64) -> String {
-    let (sign, millis) = (if millis < 0 { "-" } else { "" }, millis.unsigned_abs());
-    format!("{sign}{}.{:03}", millis / 1000, millis % 1000)
+    format!("{:.3}", millis as f64 / 1000.0)
 }
 
 /// A text being written. Names are given without [`PREFIX`].

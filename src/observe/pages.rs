@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::common::exit::Failure;
-use crate::config::{Job, ListenAddress, Reports};
+use crate::config::{ListenAddress, Reports};
 use crate::model::Health;
 use crate::observe::exposition::Exposition;
 use crate::observe::listen::{self, Page};
@@ -23,12 +23,8 @@ const FIGURES: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A usage failure if the address cannot be bound.
 pub fn serve(reports: &Reports, progress: &Arc<Progress>, stop: &Stop) -> Result<(), Failure> {
     let Some(address) = &reports.listen else { return Ok(()) };
-    let pages = Pages {
-        exposition: metrics::exposition(reports),
-        needs_server: reports.job != Job::DryRun,
-        progress: progress.clone(),
-        stop: stop.clone(),
-    };
+    let pages =
+        Pages { exposition: metrics::exposition(reports), progress: progress.clone(), stop: stop.clone() };
     let bound = address
         .resolve()
         .and_then(|addresses| listen::listen(&addresses, Arc::new(move |path: &str| pages.page(path))))
@@ -56,8 +52,6 @@ fn cannot_listen(address: &ListenAddress, error: &std::io::Error) -> Failure {
 
 struct Pages {
     exposition: Exposition,
-    /// Whether the run is ready only while Elasticsearch is available.
-    needs_server: bool,
     progress: Arc<Progress>,
     stop: Stop,
 }
@@ -92,7 +86,8 @@ impl Pages {
     fn readiness(&self) -> Page {
         let health = self.progress.server().map(|server| server.health);
         let why = match health {
-            _ if !self.needs_server => None,
+            // It needs no server.
+            _ if self.exposition.dry_run => None,
             None => Some("the preflight has not passed yet\n"),
             Some(Health::Unavailable) => Some("Elasticsearch is unavailable\n"),
             Some(Health::Available | Health::PushingBack) => None,
@@ -112,14 +107,14 @@ mod tests {
     use crate::config::Mode;
     use crate::model::ServerFigures;
 
-    fn pages(needs_server: bool) -> Pages {
-        let exposition = Exposition { mode: Mode::Spool, dry_run: !needs_server, earlier_success: None };
-        Pages { exposition, needs_server, progress: Arc::default(), stop: Stop::new() }
+    fn pages(dry_run: bool) -> Pages {
+        let exposition = Exposition { mode: Mode::Spool, dry_run, earlier_success: None };
+        Pages { exposition, progress: Arc::default(), stop: Stop::new() }
     }
 
     #[test]
     fn a_run_is_ready_after_its_preflight_while_the_server_is_available() {
-        let pages = pages(true);
+        let pages = pages(false);
         let status = || pages.readiness().status[..3].to_owned();
         assert_eq!(status(), "503");
         let health = Arc::new(Mutex::new(Health::Available));
@@ -139,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_dry_run_is_ready_at_once() {
-        let pages = pages(false);
+        let pages = pages(true);
         assert_eq!(pages.readiness().status, "200 OK");
         assert_eq!(pages.health().status, "200 OK");
         assert!(pages.page("/").is_none() && pages.page("/metrics/").is_none());

@@ -112,11 +112,6 @@ impl Summary {
         is_refusal && self.rows == Tally::default() && self.requests == Requests::default()
     }
 
-    /// Returns the summary for people: failures first, with advice, then all counters.
-    pub fn table(&self, reports: &Reports) -> String {
-        table::of(self, reports)
-    }
-
     fn rows_per_second(&self) -> f64 {
         if self.elapsed_seconds > 0.0 { self.rows.read as f64 / self.elapsed_seconds } else { 0.0 }
     }

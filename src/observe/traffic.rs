@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::common::mutex::Mutex;
+
 /// The counts of a run's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Requests {
@@ -105,18 +107,9 @@ impl Again {
     ];
 }
 
-/// Counters of requests, which the senders update.
+/// Counts of requests, which the senders update.
 #[derive(Debug, Default)]
-pub struct Traffic {
-    again: [AtomicU64; Again::ALL.len()],
-    took: [Times; Request::ALL.len()],
-}
-
-#[derive(Debug, Default)]
-struct Times {
-    classes: [AtomicU64; CLASSES],
-    micros: AtomicU64,
-}
+pub struct Traffic(Mutex<TrafficFigures>);
 
 /// The counts at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -138,27 +131,20 @@ pub struct Durations {
 impl Traffic {
     /// Records a request that got its reply or failed after `time`.
     pub fn took(&self, request: Request, time: Duration) {
-        let times = &self.took[request as usize];
         let class = BOUNDS.iter().position(|bound| time.as_secs_f64() <= *bound).unwrap_or(BOUNDS.len());
-        times.classes[class].fetch_add(1, Ordering::Relaxed);
-        times.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let took = &mut self.0.lock().took[request as usize];
+        took.classes[class] += 1;
+        took.sum = took.sum.saturating_add(time);
     }
 
     /// Counts a retry of a request or of part of one.
     pub fn again(&self, why: Again) {
-        self.again[why as usize].fetch_add(1, Ordering::Relaxed);
+        self.0.lock().again[why as usize] += 1;
     }
 
     /// Returns the current counts.
     pub fn figures(&self) -> TrafficFigures {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        TrafficFigures {
-            again: self.again.each_ref().map(count),
-            took: self.took.each_ref().map(|times| Durations {
-                classes: times.classes.each_ref().map(count),
-                sum: Duration::from_micros(count(&times.micros)),
-            }),
-        }
+        self.0.lock().clone()
     }
 }
 

@@ -1,8 +1,6 @@
 //! Admits archives for reading, so that all of them together stay within `--memory`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::archive::{ArchiveError, NoRoom, Room, Rooms, bytes_to_read};
 use crate::common::mutex::Mutex;
@@ -20,10 +18,8 @@ const KEPT_PER_WORKER: usize = 2;
 #[derive(Debug)]
 pub struct Admission {
     memory: u64,
-    /// The part of it reserved for downloaded files, in bytes.
-    downloads: u64,
-    /// Bytes of that part in use.
-    downloaded: Arc<AtomicU64>,
+    /// The part of it reserved for downloaded files.
+    downloads: Rooms,
     rooms: Rooms,
     /// The archives that can never be admitted, by name.
     too_large: Mutex<HashMap<String, FileState>>,
@@ -35,7 +31,7 @@ impl Admission {
     pub fn new(memory: u64, workers: usize, downloaded: bool) -> Self {
         let downloads = if downloaded { DOWNLOADED_BYTES.min(memory / 4) } else { 0 };
         let rooms = Rooms::new(memory - downloads, KEPT_PER_WORKER * workers);
-        Self { memory, downloads, downloaded: Arc::default(), rooms, too_large: Mutex::default() }
+        Self { memory, downloads: Rooms::new(downloads, 0), rooms, too_large: Mutex::default() }
     }
 
     /// Returns the memory for archives being read: databases, and files unless these are downloaded.
@@ -43,23 +39,15 @@ impl Admission {
         &self.rooms
     }
 
-    /// Returns the number of bytes reserved for downloaded files.
-    pub fn downloads(&self) -> u64 {
-        self.downloads
-    }
-
-    /// Returns the counter of bytes in downloaded files.
-    pub fn downloaded(&self) -> &Arc<AtomicU64> {
-        &self.downloaded
+    /// Returns the memory for downloaded files.
+    pub fn downloads(&self) -> &Rooms {
+        &self.downloads
     }
 
     /// Returns a function that reports the memory in use. It outlives `self`.
     pub fn figures(&self) -> impl Fn() -> MemoryFigures + Send + Sync + 'static {
-        let (limit, rooms, downloaded) = (self.memory, self.rooms.clone(), self.downloaded.clone());
-        move || MemoryFigures {
-            limit,
-            admitted: rooms.used().saturating_add(downloaded.load(Ordering::Relaxed)),
-        }
+        let (limit, rooms, downloads) = (self.memory, self.rooms.clone(), self.downloads.clone());
+        move || MemoryFigures { limit, admitted: rooms.used() + downloads.used() }
     }
 
     /// Whether a file of this size needs more memory than there is, even without its database.
@@ -81,7 +69,7 @@ impl Admission {
 
     /// Returns the memory that leaves `bytes` for archives being read, besides the part for downloaded files.
     fn memory_with(&self, bytes: u64) -> u64 {
-        let downloads = if self.downloads > 0 { DOWNLOADED_BYTES.min(bytes / 3 + 1) } else { 0 };
+        let downloads = if self.downloads.total() > 0 { DOWNLOADED_BYTES.min(bytes / 3 + 1) } else { 0 };
         bytes.saturating_add(downloads)
     }
 
@@ -132,11 +120,11 @@ mod tests {
     #[test]
     fn downloads_have_a_share_of_the_memory() {
         let local = Admission::new(GIB, 4, false);
-        assert_eq!((local.downloads(), local.rooms().total()), (0, GIB));
+        assert_eq!((local.downloads().total(), local.rooms().total()), (0, GIB));
         let small = Admission::new(GIB, 4, true);
-        assert_eq!((small.downloads(), small.rooms().total()), (GIB / 4, 3 * GIB / 4));
+        assert_eq!((small.downloads().total(), small.rooms().total()), (GIB / 4, 3 * GIB / 4));
         let large = Admission::new(8 * GIB, 4, true);
-        assert_eq!((large.downloads(), large.rooms().total()), (GIB / 2, 15 * GIB / 2));
+        assert_eq!((large.downloads().total(), large.rooms().total()), (GIB / 2, 15 * GIB / 2));
     }
 
     #[test]
@@ -158,7 +146,7 @@ mod tests {
         let admission = Admission::new(GIB, 4, true);
         let figures = admission.figures();
         let room = admission.admit(700, &Stop::new()).unwrap();
-        admission.downloaded().fetch_add(50, Ordering::Relaxed);
+        let _download = admission.downloads().acquire(50, &Stop::new()).unwrap();
         assert_eq!(figures(), MemoryFigures { limit: GIB, admitted: 750 });
         drop(room);
         assert_eq!(figures().admitted, 50);

@@ -53,11 +53,6 @@ impl StopReason {
             StopReason::Fatal(failure) => failure.code,
         }
     }
-
-    /// Whether a signal is the reason.
-    pub fn is_signal(&self) -> bool {
-        matches!(self, StopReason::Interrupt | StopReason::Terminate)
-    }
 }
 
 /// Whether and why a run is to stop, shared by all its threads. Also holds their heartbeats, since they wait here.
@@ -265,7 +260,7 @@ impl Stop {
         let stop = self.clone();
         let log = move || {
             let _ = stop.channel().recv();
-            if stop.reason().is_some_and(|reason| reason.is_signal()) {
+            if matches!(stop.reason(), Some(StopReason::Interrupt | StopReason::Terminate)) {
                 log::warn!("stopping: requests in flight are finished first; a second signal exits at once");
                 thread::sleep(LONG_USE);
                 if let Some((count, path)) = stop.pulse().in_use() {

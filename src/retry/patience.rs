@@ -16,6 +16,12 @@ use crate::process::shutdown::Stop;
 /// Minimum time limit of an attempt, even at the end of the budget. A busy server takes some seconds to answer.
 const SHORTEST_CALL: Duration = Duration::from_secs(10);
 
+/// Interval of log lines on failed attempts, for a limited budget.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Interval of log lines on failed attempts, for an unlimited budget.
+const WARN_EVERY_FOR_EVER: Duration = Duration::from_secs(60);
+
 /// The request is given up: the server refused it, its budget is spent, or the run is to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp(pub Failure);
@@ -45,7 +51,7 @@ pub struct Retries<'r> {
 impl<'r> Retries<'r> {
     /// Creates settings for requests that are each retried on their own.
     pub fn new(stop: &'r Stop, policy: Policy) -> Self {
-        let warnings = Warnings::new(policy.warn_every);
+        let warnings = Warnings::new(if policy.budget.is_some() { WARN_EVERY } else { WARN_EVERY_FOR_EVER });
         Self { stop, policy, shared_health: None, ends_run: false, warnings }
     }
 

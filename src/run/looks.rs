@@ -69,18 +69,15 @@ impl<'s> Looks<'s> {
     }
 
     /// Warns of archives with the same time, if one of them is taken: their events with equal row ids have no order.
-    /// `archives` are in order.
-    fn warn_of_shared_times(&mut self, archives: &[Archive], is_taken: impl Fn(&Archive) -> bool) {
+    /// `archives` are in order, each with why it is not taken.
+    fn warn_of_shared_times(&mut self, archives: &[(&Archive, &Option<NotTaken>)]) {
         let mut shared = HashSet::new();
         let mut count = 0;
-        for same in archives.chunk_by(|a, b| a.seconds.is_some() && a.seconds == b.seconds) {
-            let ([first, second, ..], Some(seconds)) = (same, same.first().and_then(|first| first.seconds))
-            else {
+        for same in archives.chunk_by(|(a, _), (b, _)| a.seconds.is_some() && a.seconds == b.seconds) {
+            let [(first, _), (second, _), ..] = same else { continue };
+            let Some(seconds) = first.seconds.filter(|_| same.iter().any(|(_, why)| why.is_none())) else {
                 continue;
             };
-            if !same.iter().any(&is_taken) {
-                continue;
-            }
             shared.insert(seconds);
             if self.shared_times.contains(&seconds) {
                 continue;
@@ -146,12 +143,10 @@ impl<'s> Looks<'s> {
         self.warn_of(&left_out);
         let judged = selection::judge(&found, state, &archives.criteria);
         self.warn_of_nothing(nothing.or_else(|| selection::nothing_in_span(&found, &judged)));
-        let all = || found.iter().zip(&judged);
-        let taken: HashSet<&str> =
-            all().filter(|(_, why)| why.is_none()).map(|(archive, _)| &*archive.name).collect();
-        let changed = all().filter(|(_, why)| **why == Some(NotTaken::Processed { has_changed: true }));
+        let all: Vec<_> = found.iter().zip(&judged).collect();
+        let changed = all.iter().filter(|(_, why)| **why == Some(NotTaken::Processed { has_changed: true }));
         let changed = changed.map(|(archive, _)| archive.name.clone()).collect();
-        self.warn_of_shared_times(&found, |archive| taken.contains(&*archive.name));
+        self.warn_of_shared_times(&all);
         self.warn_of_changed(changed);
         let mut selection = selection::partition(found, judged);
         selection::count_unreadable(&mut selection, &left_out, state, &archives.criteria);

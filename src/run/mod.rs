@@ -12,10 +12,13 @@ use crate::observe::monitor::Monitor;
 use crate::observe::pages;
 use crate::observe::progress::Progress;
 use crate::observe::report::{Summary, exit_code};
+use crate::pipeline::ledger::Ledger;
+use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
 use crate::pipeline::ledger::refusals::Refusals;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::process::shutdown::{Stop, StopReason};
+use crate::sink::Sink;
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::holdings;
 use crate::sink::elasticsearch::preflight::Needs;
@@ -178,7 +181,9 @@ impl Run<'_> {
         Elasticsearch::new(server, batch, vectors, self.stop, &self.progress.requests)
     }
 
-    fn dead_letters(&self) -> Option<DeadLetterFile> {
-        self.reports.dead_letters.clone().map(DeadLetterFile::new)
+    /// Creates a ledger that marks archives in `books`, if given.
+    fn ledger<'s>(&'s self, books: Option<&'s Books>, sink: &'s dyn Sink) -> Ledger<'s> {
+        let dead_letters = self.reports.dead_letters.clone().map(DeadLetterFile::new);
+        Ledger::new(books, dead_letters, sink, self.progress, self.stop).watched_by(&self.refusals)
     }
 }

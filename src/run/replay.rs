@@ -6,7 +6,7 @@ use super::{MAX_ROUNDS, Run, start};
 use crate::common::exit::Failure;
 use crate::config::{self, VectorChoice};
 use crate::model::Archive;
-use crate::pipeline::ledger::{Ledger, moves_for_ever};
+use crate::pipeline::ledger::moves_for_ever;
 use crate::pipeline::replay::Replay;
 use crate::pipeline::replay::dead_letters::DeadLetterLines;
 use crate::pipeline::stages::stages;
@@ -50,8 +50,7 @@ impl Run<'_> {
         let file = Arc::new(Archive { name, path: path.to_owned(), ..Archive::default() });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
         for _ in 0..=MAX_ROUNDS {
-            let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
-                .watched_by(&self.refusals);
+            let ledger = self.ledger(None, &sink);
             let file = file.clone();
             let again = stages(senders.max, READERS, &sink, limits, ledger, stop, |outlets| {
                 Replay { file, names: needs.names, account_deletions, stop }.run(lines, outlets);

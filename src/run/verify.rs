@@ -5,8 +5,8 @@ use super::looks::Store;
 use super::{MAX_ROUNDS, Run, start};
 use crate::common::exit::Failure;
 use crate::config::{VectorChoice, Verify};
+use crate::pipeline::ledger::moves_for_ever;
 use crate::pipeline::ledger::state_file::StateFile;
-use crate::pipeline::ledger::{Ledger, moves_for_ever};
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
@@ -29,8 +29,7 @@ impl Run<'_> {
         let repairs = task.repair.then(|| VectorEncoding::untested(task.vectors));
         let verifier = Verifier::new(sink, repairs, output);
         for _ in 0..=MAX_ROUNDS {
-            let ledger = Ledger::new(None, self.dead_letters(), &verifier, self.progress, self.stop)
-                .watched_by(&self.refusals);
+            let ledger = self.ledger(None, &verifier);
             let again = self.run_stages(intake, &store, &queue_of(take), &pool, &verifier, ledger, || {})?;
             // Repaired rows may have gone to an index that has been replaced since. Their archives are verified again,
             // against the new index.

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use ureq::http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use ureq::http::{HeaderMap, HeaderValue};
-use url::Url;
+use url::{Position, Url};
 
 use crate::common::secret::Secret;
 
@@ -27,12 +27,6 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Masks the credentials in a server's text. It may quote the request, and with it the session token.
-    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
-        self.secret_key.cut_out_of(text);
-        self.session_token.iter().for_each(|token| token.cut_out_of(text));
-    }
-
     /// Returns whether the credentials expire within `millis` milliseconds of `now`.
     pub(super) fn expire_within(&self, now: i64, millis: i64) -> bool {
         self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)
@@ -110,10 +104,7 @@ pub(crate) fn sign(
 
 /// Returns the host of a URL, with its port unless it is the scheme's default.
 pub(in crate::auth) fn host(url: &Url) -> String {
-    match (url.host_str().unwrap_or_default(), url.port()) {
-        (host, None) => host.to_owned(),
-        (host, Some(port)) => format!("{host}:{port}"),
-    }
+    url[Position::BeforeHost..Position::AfterPort].to_owned()
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {

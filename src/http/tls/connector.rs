@@ -23,16 +23,7 @@ const REFUSED_CERT_ADVICE: &str = "the server refuses the client certificate of 
 (ELASTICSEARCH_CLIENT_CERT): check whether it has expired, and whether the server trusts its issuer";
 
 /// Wraps connections in TLS if the URL is https.
-pub(in crate::http) struct TlsConnector {
-    config: ClientConfig,
-    has_certificate: bool,
-}
-
-impl TlsConnector {
-    pub(super) fn new(config: ClientConfig, has_certificate: bool) -> Self {
-        Self { config, has_certificate }
-    }
-}
+pub(in crate::http) struct TlsConnector(pub(super) ClientConfig);
 
 impl fmt::Debug for TlsConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,11 +47,12 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             ureq::Error::Tls("a certificate cannot name the host of the URL: use a host name")
         })?;
-        let (mut config, asked) = (self.config.clone(), Arc::new(AtomicBool::new(false)));
-        if !self.has_certificate {
+        let (mut config, asked) = (self.0.clone(), Arc::new(AtomicBool::new(false)));
+        let has_certificate = config.client_auth_cert_resolver.has_certs();
+        if !has_certificate {
             config.client_auth_cert_resolver = Arc::new(NoClientCert(asked.clone()));
         }
-        let identity = Identity { asked, has_certificate: self.has_certificate };
+        let identity = Identity { asked, has_certificate };
         let mut connection = ClientConnection::new(Arc::new(config), name)?;
         let mut sock = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         sock.set_timeout(details.timeout);

@@ -22,7 +22,11 @@ use crate::common::exit::Failure;
 /// Returns a usage failure if a file cannot be read or has the wrong content, or if nothing is trusted.
 pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Failure> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let own = settings.ca_cert.map(pem::read_bundle).transpose()?.unwrap_or_default();
+    let own = settings
+        .ca_cert
+        .map(|(path, setting)| pem::read_bundle(path, setting))
+        .transpose()?
+        .unwrap_or_default();
     let trust = (!settings.skip_tls_verify).then(|| {
         // Reading the system's roots takes milliseconds of CPU time, so it is skipped if they are not used. Unreadable ones
         // are skipped. `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
@@ -41,15 +45,14 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
         .map_err(|error| Failure::run(format!("TLS cannot be used: {error}")))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Verifier::new(provider, trust)));
-    let (config, has_certificate) = match settings.client_cert {
+    let config = match settings.client_cert {
         Some((certificate, key)) => {
             let (chain, key) = pem::read_client(certificate, key)?;
-            let config = builder.with_client_auth_cert(chain, key);
-            (config.map_err(|error| pem::unusable_client(&error))?, true)
+            builder.with_client_auth_cert(chain, key).map_err(|error| pem::unusable_client(&error))?
         }
-        None => (builder.with_no_client_auth(), false),
+        None => builder.with_no_client_auth(),
     };
-    Ok(TlsConnector::new(config, has_certificate))
+    Ok(TlsConnector(config))
 }
 
 #[cfg(test)]
@@ -58,6 +61,7 @@ mod tests {
 
     use super::*;
     use crate::common::exit::ExitCode;
+    use crate::http::CA_CERT;
     use crate::http::proxy::Proxies;
 
     #[test]
@@ -70,7 +74,7 @@ mod tests {
                 std::fs::write(&path, text).unwrap();
             }
             let failure = connector(&HttpSettings {
-                ca_cert: Some(&path),
+                ca_cert: Some((&path, CA_CERT)),
                 ..HttpSettings::new(&proxies, Duration::ZERO)
             })
             .unwrap_err();

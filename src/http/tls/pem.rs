@@ -10,8 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::common::exit::Failure;
 use crate::files;
 
-/// Settings that name PEM files, for messages.
-pub(super) const CA_CERT: &str = "ELASTICSEARCH_CA_CERT / --ca-cert";
+/// Settings that name PEM files of the client, for messages.
 const CLIENT_CERT: &str = "ELASTICSEARCH_CLIENT_CERT / --client-cert";
 const CLIENT_KEY: &str = "ELASTICSEARCH_CLIENT_KEY / --client-key";
 
@@ -24,16 +23,16 @@ static LOGGED: Once = Once::new();
 /// # Errors
 ///
 /// Returns a usage failure if the file cannot be read or has no certificate.
-pub(super) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let pem = files::read(path).map_err(|error| refused(CA_CERT, path, &error.to_string()))?;
+pub(super) fn read_bundle(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let pem = files::read(path).map_err(|error| refused(setting, path, &error.to_string()))?;
     let (good, bad) = parse_bundle(&pem);
     match bad.first() {
-        Some(why) if good.is_empty() => Err(refused(CA_CERT, path, why)),
-        None if good.is_empty() => Err(refused(CA_CERT, path, &no_certificate(&pem))),
+        Some(why) if good.is_empty() => Err(refused(setting, path, why)),
+        None if good.is_empty() => Err(refused(setting, path, &no_certificate(&pem))),
         Some(why) => {
             LOGGED.call_once(|| {
                 log::warn!(
-                    "{CA_CERT} {}: {} of {} certificates cannot be read and are skipped ({why})",
+                    "{setting} {}: {} of {} certificates cannot be read and are skipped ({why})",
                     path.display(),
                     bad.len(),
                     good.len() + bad.len()
@@ -155,7 +154,7 @@ mod tests {
             (b"hello", "no certificate"),
         ] {
             std::fs::write(&path, bytes).unwrap();
-            let failure = read_bundle(&path).unwrap_err();
+            let failure = read_bundle(&path, "--ca-cert").unwrap_err();
             assert!(failure.message.contains(why) && failure.message.contains("--ca-cert"), "{failure}");
         }
     }

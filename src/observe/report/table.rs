@@ -16,20 +16,22 @@ const MAX_WIDTH: usize = 50;
 /// Columns between a name and its number, and before a block.
 const GAP: usize = 2;
 
-/// Returns the whole text, ending in a new line.
-pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
-    let mut text = "\n".to_owned();
-    wrap(&mut text, "", &format!("Exit code {}: {}", summary.exit_code.number(), meaning(summary, reports)));
-    for advice in advice(summary, reports) {
-        let mut lines = String::new();
-        wrap(&mut lines, "    ", &advice);
-        text.push_str(&format!("  - {}", lines.trim_start()));
+impl Summary {
+    /// Returns the summary for people: failures first, with advice, then all counters.
+    pub fn table(&self, reports: &Reports) -> String {
+        let mut text = "\n".to_owned();
+        wrap(&mut text, "", &format!("Exit code {}: {}", self.exit_code.number(), meaning(self, reports)));
+        for advice in advice(self, reports) {
+            let mut lines = String::new();
+            wrap(&mut lines, "    ", &advice);
+            text.push_str(&format!("  - {}", lines.trim_start()));
+        }
+        if !self.is_empty() {
+            text.push('\n');
+            text.push_str(&columns(&blocks(self, reports.job)));
+        }
+        text
     }
-    if !summary.is_empty() {
-        text.push('\n');
-        text.push_str(&columns(&blocks(summary, reports.job)));
-    }
-    text
 }
 
 /// Returns what the exit code means for this run.

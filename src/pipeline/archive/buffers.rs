@@ -45,7 +45,12 @@ impl ArchiveBuffers {
         if zip::is_bare(&file) {
             check_beside(path)?;
         }
-        self.unpack_within(&file, room)
+        let packed = Packed::find(&file, &ArchiveLimits::DEFAULT)?;
+        let needed = bytes_to_read(file.len() as u64, packed.len() as u64);
+        if needed > room {
+            return Err(ArchiveError::NoRoom(needed));
+        }
+        Image::unpack(&packed, &mut self.inflater, &self.rooms)
     }
 
     /// Unzips an archive whose `file` is already in memory.
@@ -54,20 +59,7 @@ impl ArchiveBuffers {
     ///
     /// See [`ArchiveBuffers::read_within`].
     pub fn unpack(&mut self, file: &[u8]) -> Result<Image, ArchiveError> {
-        self.unpack_within(file, u64::MAX)
-    }
-
-    /// Like [`ArchiveBuffers::unpack`], but the file and the database together may take at most `room` bytes of memory.
-    ///
-    /// # Errors
-    ///
-    /// See [`ArchiveBuffers::read_within`].
-    pub fn unpack_within(&mut self, file: &[u8], room: u64) -> Result<Image, ArchiveError> {
         let packed = Packed::find(file, &ArchiveLimits::DEFAULT)?;
-        let needed = bytes_to_read(file.len() as u64, packed.len() as u64);
-        if needed > room {
-            return Err(ArchiveError::NoRoom(needed));
-        }
         Image::unpack(&packed, &mut self.inflater, &self.rooms)
     }
 }
@@ -121,15 +113,11 @@ fn check_beside(path: &Path) -> Result<(), ArchiveError> {
 /// Opens a regular file. Also returns its length.
 fn open(path: &Path) -> Result<(File, u64), ArchiveError> {
     // Checked before opening, since opening a FIFO would wait for its writer.
-    let metadata = fs::metadata(path).map_err(unavailable)?;
+    let metadata = fs::metadata(path).map_err(ArchiveError::unreadable)?;
     if !metadata.is_file() {
-        return Err(ArchiveError::Unavailable("cannot be read: not a regular file".to_owned()));
+        return Err(ArchiveError::unreadable("not a regular file"));
     }
-    Ok((File::open(path).map_err(unavailable)?, metadata.len()))
-}
-
-fn unavailable(error: io::Error) -> ArchiveError {
-    ArchiveError::Unavailable(format!("cannot be read: {error}"))
+    Ok((File::open(path).map_err(ArchiveError::unreadable)?, metadata.len()))
 }
 
 /// Reads a file up to one byte beyond `limit`, which is enough to see that it is too large.
@@ -139,9 +127,9 @@ fn read_file(path: &Path, limit: u64, rooms: &Rooms) -> Result<Memory, ArchiveEr
     let expected = length.min(limit).saturating_add(1);
     let expected = usize::try_from(expected).map_err(|_| ArchiveError::out_of_memory())?;
     let mut memory = Memory::take(rooms, expected)?;
-    let read = memory.fill(|memory| read_all(&file, memory)).map_err(unavailable)?;
+    let read = memory.fill(|memory| read_all(&file, memory)).map_err(ArchiveError::unreadable)?;
     if read == expected && length <= limit {
-        return Err(ArchiveError::Unavailable("cannot be read: it grew while it was read".to_owned()));
+        return Err(ArchiveError::unreadable("it grew while it was read"));
     }
     memory.truncate(read);
     Ok(memory)

@@ -14,10 +14,7 @@ use super::{ArchiveError, Packed};
 const SLACK_BYTES: usize = 256;
 
 /// An unpacked database in memory.
-pub struct Image {
-    memory: Memory,
-    len: usize,
-}
+pub struct Image(Memory);
 
 impl Image {
     /// Unpacks a database and prepares it for SQLite.
@@ -37,7 +34,8 @@ impl Image {
         forget_wal_mode(database);
         // Clears bytes of an earlier archive after the end of this one.
         slack.fill(0);
-        Ok(Self { memory, len })
+        memory.truncate(len);
+        Ok(Self(memory))
     }
 }
 
@@ -45,13 +43,13 @@ impl Deref for Image {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.memory.get(..self.len).unwrap_or_default()
+        &self.0
     }
 }
 
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Image({} bytes)", self.len)
+        write!(f, "Image({} bytes)", self.len())
     }
 }
 

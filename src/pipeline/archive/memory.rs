@@ -37,7 +37,7 @@ impl Memory {
         Ok(Self { map: Some(fresh), len: bytes, is_fresh: true, home })
     }
 
-    /// Keeps only the first `len` bytes.
+    /// Keeps only the first `len` bytes. The others stay mapped.
     pub(super) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }

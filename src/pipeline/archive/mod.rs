@@ -45,6 +45,10 @@ impl ArchiveError {
         Self::Broken(defect.into())
     }
 
+    pub(super) fn unreadable(why: impl fmt::Display) -> Self {
+        Self::Unavailable(format!("cannot be read: {why}"))
+    }
+
     pub(super) fn out_of_memory() -> Self {
         Self::Unavailable("there is no memory for it".to_owned())
     }

@@ -93,25 +93,16 @@ impl Table {
         }
     }
 
-    /// The table of this name, if there is one.
-    fn named(connection: &Connection, name: &'static str) -> Result<Option<Self>, ArchiveError> {
-        if Self::exists(connection, name)? {
-            Self::check_columns(connection, name).map(Some)
-        } else {
-            Ok(None)
-        }
-    }
-
     fn is_empty(&self, connection: &Connection) -> Result<bool, ArchiveError> {
         let any = format!("SELECT NOT EXISTS (SELECT 1 FROM {} NOT INDEXED)", self.name);
         Ok(connection.query_row(&any, [], |row| row.get(0))?)
     }
 
-    /// Whether there is a table of this name. A view or virtual table is an error.
+    /// The table of this name, if there is one. A view or virtual table is an error.
     ///
     /// SQLite checks `type` and `name` against `sql` when it reads the schema. A virtual table also has the type `table`,
     /// but only the SQL of a plain table begins with `CREATE TABLE `, since SQLite normalizes it.
-    fn exists(connection: &Connection, name: &str) -> Result<bool, ArchiveError> {
+    fn named(connection: &Connection, name: &'static str) -> Result<Option<Self>, ArchiveError> {
         let plain = connection
             .query_row(
                 "SELECT type = 'table' AND sql LIKE 'CREATE TABLE %' FROM sqlite_schema
@@ -120,12 +111,13 @@ impl Table {
                 |row| row.get(0),
             )
             .optional()?;
-        if plain == Some(false) {
-            return Err(ArchiveError::broken(format!(
-                "{name} is a view or a virtual table, not a plain table"
-            )));
+        match plain {
+            None => Ok(None),
+            Some(true) => Self::check_columns(connection, name).map(Some),
+            Some(false) => {
+                Err(ArchiveError::broken(format!("{name} is a view or a virtual table, not a plain table")))
+            }
         }
-        Ok(plain.is_some())
     }
 
     fn check_columns(connection: &Connection, name: &'static str) -> Result<Self, ArchiveError> {

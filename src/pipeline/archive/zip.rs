@@ -83,17 +83,16 @@ impl<'a> Packed<'a> {
         if file.len() as u64 > limits.file_bytes {
             return Err(broken(format!("the file has more than {} bytes", limits.file_bytes)));
         }
-        let (packed, declared) = if is_bare(file) {
-            (Self { bytes: file, deflated: false, len: file.len(), crc32: None }, file.len() as u64)
+        let packed = if is_bare(file) {
+            Self { bytes: file, deflated: false, len: file.len(), crc32: None }
         } else {
             Self::in_zip(file, limits)?
         };
-        check_declared_length(packed.bytes.len() as u64, declared, limits)?;
+        check_declared_length(packed.bytes.len() as u64, packed.len as u64, limits)?;
         Ok(packed)
     }
 
-    /// Finds the database in a zip. Also returns its declared length.
-    fn in_zip(file: &'a [u8], limits: &ArchiveLimits) -> Result<(Self, u64), ArchiveError> {
+    fn in_zip(file: &'a [u8], limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
         let entries = Entries::of(Cursor::new(file), limits);
         let Entries { mut databases, logs, other } = entries.map_err(|error| by_beginning(error, file))?;
         if databases.len() > 1 {
@@ -106,7 +105,7 @@ impl<'a> Packed<'a> {
         if let Some(log) = logs.first() {
             return Err(changes_beside("the zip holds", &shown(log)));
         }
-        Ok((Self::of_entry(file, entry)?, entry.size()))
+        Self::of_entry(file, entry)
     }
 
     /// Whether the content begins like an SQLite database. Inflates only the beginning.
@@ -200,8 +199,9 @@ fn check_declared_length(packed: u64, declared: u64, limits: &ArchiveLimits) -> 
 pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Result<u64, ArchiveError> {
     let mut reader = BufReader::new(file);
     let mut beginning = Vec::new();
-    let unreadable = |error: std::io::Error| ArchiveError::Unavailable(format!("cannot be read: {error}"));
-    Read::take(&mut reader, QUOTED_BYTES as u64).read_to_end(&mut beginning).map_err(unreadable)?;
+    Read::take(&mut reader, QUOTED_BYTES as u64)
+        .read_to_end(&mut beginning)
+        .map_err(ArchiveError::unreadable)?;
     if is_bare(&beginning) {
         return Ok(length);
     }

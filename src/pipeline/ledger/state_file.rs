@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use self::entry::{ArchiveState, CURSOR, NO_TIME, StateEntry, Sums, WithCursor, entry_of};
 use self::journal::Journal;
-use self::text::{Moved, Place, Text};
+use self::text::{Place, Places, Text};
 use crate::common::exit::Failure;
 use crate::files::{self, real_path};
 use crate::model::{Archive, Done};
@@ -178,7 +178,11 @@ impl StateFile {
                 )
             })?;
             // The journal may repeat the file, and processed archives stay processed.
-            if self.get(&name).is_some_and(|known| *known == mark || *known == Mark::Processed) {
+            let is_known = |known: &ArchiveState| match known.mark() {
+                Mark::Processed => true,
+                failed => *failed == mark && known.stamp == stamp,
+            };
+            if self.known.get(&*name).is_some_and(is_known) {
                 continue;
             }
             self.has_journal = true;
@@ -205,7 +209,7 @@ impl StateFile {
 
     /// Whether an archive has changed since it was marked: the size or time of a file, the size or ETag of an object.
     pub fn has_changed(&self, archive: &Archive) -> bool {
-        let stamp = self.known.get(&*archive.name).and_then(ArchiveState::stamp);
+        let stamp = self.known.get(&*archive.name).and_then(|known| known.stamp);
         stamp.is_some_and(|stamp| stamp.differs(archive))
     }
 
@@ -235,9 +239,8 @@ impl StateFile {
     /// Marks an archive as failed, with the error.
     pub fn mark_failed(&mut self, archive: &Archive, error: &str) {
         let entry = StateEntry { error: Some(error.to_owned()), ..entry_of(archive, "failed") };
-        let stamp = Stamp::of(archive);
         self.failed_now.insert(archive.name.as_str().into());
-        self.mark(&entry, Mark::Failed { error: error.to_owned(), stamp }, stamp);
+        self.mark(&entry, Mark::Failed { error: error.to_owned() }, Stamp::of(archive));
     }
 
     fn mark(&mut self, entry: &StateEntry, mark: Mark, stamp: Option<Stamp>) {
@@ -254,17 +257,19 @@ impl StateFile {
         let place = match old {
             None => self.text.append(text),
             Some(old) => {
-                let Moved { behind, by, place } = self.text.replace(old, text);
-                if by != 0 {
-                    let places = self.known.values_mut().filter_map(ArchiveState::place);
-                    places
-                        .filter(|place| place.at > behind)
-                        .for_each(|place| place.at = place.at.saturating_add_signed(by));
-                }
-                place
+                let places = self.text.replace(old, text);
+                self.move_entries(&places);
+                places.of(old)
             }
         };
         self.known.insert(name.into(), ArchiveState::new(mark, stamp, place));
+    }
+
+    fn move_entries(&mut self, places: &Places) {
+        if !places.are_kept() {
+            let known = self.known.values_mut().filter_map(ArchiveState::place);
+            known.for_each(|place| *place = places.of(*place));
+        }
     }
 
     /// Returns the file's path, with all links resolved.
@@ -304,12 +309,7 @@ impl StateFile {
 
     fn write(&mut self) -> io::Result<()> {
         let places = self.text.write(&self.path)?;
-        if !places.are_kept() {
-            self.known
-                .values_mut()
-                .filter_map(ArchiveState::place)
-                .for_each(|place| *place = places.of(*place));
-        }
+        self.move_entries(&places);
         // If writing the journal failed, it may end in half a line.
         if std::mem::take(&mut self.has_journal) || self.journal.is_open() {
             self.journal.clear();

@@ -224,37 +224,33 @@ fn without_repetitions(found: Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> Ve
     // The key is text, since hashing a `Path` component by component takes several times as long.
     let mut by_file: HashMap<OsString, usize> = HashMap::with_capacity(found.len());
     let mut by_name: HashMap<String, usize> = HashMap::with_capacity(found.len());
-    let mut archives: Vec<Archive> = Vec::with_capacity(found.len());
-    let mut same: HashMap<usize, Vec<PathBuf>> = HashMap::new();
+    // The first archive of each name, and the paths of the others.
+    let mut named: Vec<(Archive, Vec<PathBuf>)> = Vec::with_capacity(found.len());
     for Candidate { archive, real } in found {
         let real = real.into_os_string();
-        if let Some(first) = by_file.get(&real).and_then(|n| archives.get(*n)) {
+        if let Some((first, _)) = by_file.get(&real).and_then(|n| named.get(*n)) {
             if first.name != archive.name {
                 let reason = format!("it is the same file as {:?}", first.path);
                 left_out.push(LeftOut::new(archive.path, reason));
             }
             continue;
         }
-        if let Some(first) = by_name.get(&archive.name) {
-            by_file.insert(real, *first);
-            same.entry(*first).or_default().push(archive.path);
-            continue;
+        let n = *by_name.entry(archive.name.clone()).or_insert(named.len());
+        by_file.insert(real, n);
+        match named.get_mut(n) {
+            Some((_, others)) => others.push(archive.path),
+            None => named.push((archive, Vec::new())),
         }
-        by_file.insert(real, archives.len());
-        by_name.insert(archive.name.clone(), archives.len());
-        archives.push(archive);
     }
-    for (first, others) in &same {
-        let Some(first) = archives.get(*first) else { continue };
-        let second = others.first().unwrap_or(&first.path);
-        left_out.push(LeftOut::new(&first.path, same_name_as(second)));
-        left_out.extend(others.iter().map(|other| LeftOut::new(other, same_name_as(&first.path))));
+    let mut archives = Vec::with_capacity(named.len());
+    for (archive, others) in named {
+        let Some(second) = others.first() else {
+            archives.push(archive);
+            continue;
+        };
+        left_out.push(LeftOut::new(&archive.path, same_name_as(second)));
+        left_out.extend(others.iter().map(|other| LeftOut::new(other, same_name_as(&archive.path))));
     }
-    let mut n = 0;
-    archives.retain(|_| {
-        n += 1;
-        !same.contains_key(&(n - 1))
-    });
     archives
 }
 

@@ -24,7 +24,7 @@ impl Workers<'_> {
         let opened = match content {
             Content::AtPath => self.read_file(archive, buffers),
             Content::Downloaded(download) => download.and_then(|download| {
-                let may_be_mixed = download.may_be_mixed();
+                let may_be_mixed = download.may_be_mixed;
                 self.unpack(archive, download, buffers).map_err(|error| match error {
                     ArchiveError::Broken(why) if may_be_mixed => ArchiveError::Unavailable(format!(
                         "its download was interrupted, and what arrived is damaged ({why}): the next look downloads it \
@@ -81,14 +81,14 @@ impl Workers<'_> {
         mut download: Download,
         buffers: &mut ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
-        let mut needed = bytes_declared_in(download.bytes())?;
-        if let Some(room) = download.alone() {
+        let mut needed = bytes_declared_in(&download.bytes)?;
+        if let Some(room) = download.alone.take() {
             return self.unpack_alone(archive, download, needed, room, buffers);
         }
         let total = self.admission.rooms().total();
         loop {
             let room = self.admission.admit(needed, self.stop)?;
-            let image = buffers.unpack(download.bytes())?;
+            let image = buffers.unpack(&download.bytes)?;
             match self.scan(archive, image, room) {
                 Err(ArchiveError::NoRoom(more)) if needed < total => needed = more.min(total),
                 scanned => return scanned,
@@ -107,7 +107,7 @@ impl Workers<'_> {
         buffers: &mut ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
         self.admission.check_alone(archive.bytes, needed)?;
-        let image = buffers.unpack(download.bytes())?;
+        let image = buffers.unpack(&download.bytes)?;
         drop(download);
         self.scan(archive, image, room)
     }

@@ -296,7 +296,7 @@ impl Client {
 fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agent, Failure> {
     let client_cert = settings.client_cert.as_ref();
     http::agent(&http::HttpSettings {
-        ca_cert: settings.ca_cert.as_deref(),
+        ca_cert: settings.ca_cert.as_deref().map(|path| (path, http::CA_CERT)),
         ca_fingerprint: settings.ca_fingerprint,
         client_cert: client_cert.map(|(certificate, key)| (certificate.as_path(), key.as_path())),
         is_https: settings.urls.iter().any(|url| url.starts_with("https:")),

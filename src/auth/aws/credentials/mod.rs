@@ -6,6 +6,7 @@
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,9 @@ use ureq::Agent;
 use crate::auth::aws::signature::Credentials;
 use crate::auth::aws::{CredentialSources, KeySource, Keys};
 use crate::common::mutex::Mutex;
+use crate::common::secret::Secret;
 use crate::common::timestamp::now_millis;
+use crate::files;
 
 mod nearby;
 mod process;
@@ -27,12 +30,9 @@ mod sts;
 /// Remaining validity below which credentials are renewed, in milliseconds.
 const RENEWAL_MARGIN: i64 = 5 * 60 * 1000;
 
-/// Minimum interval between two searches after a server's refusal. If the credentials stay wrong, their provider must
-/// not be flooded.
-const MIN_REFUSAL_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Minimum interval between two renewals while the current credentials are valid. Their provider may be busy.
-const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
+/// Minimum interval between two searches after a server's refusal, and between two renewals while the current credentials
+/// are valid. Their provider may be busy, and must not be flooded.
+const MIN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Reads the keys of the environment. Keys in files are read again each time.
 fn read_keys(keys: &Keys) -> Result<Credentials, StepError> {
@@ -43,6 +43,14 @@ fn read_keys(keys: &Keys) -> Result<Credentials, StepError> {
         session_token: keys.session_token.as_ref().map(read).transpose()?,
         expires: None,
     })
+}
+
+/// Reads a file that holds a token.
+fn read_token(file: &Path) -> Result<Secret, StepError> {
+    let text = files::read_to_string(file).map_err(|error| {
+        StepError::Refused(format!("the token file {} cannot be read: {error}", file.display()))
+    })?;
+    Ok(Secret::new(text.trim()))
 }
 
 /// Why there are no credentials, with every step of the chain that was tried.
@@ -82,6 +90,8 @@ pub(crate) struct Provider {
     current: Mutex<Current>,
     /// Whether this machine is an instance that has provided credentials before.
     is_instance: AtomicBool,
+    /// The secrets of all credentials found so far. A server's text may quote a request, and with it the session token.
+    known: Mutex<Vec<Secret>>,
 }
 
 #[derive(Default)]
@@ -96,8 +106,7 @@ impl Current {
     /// Returns whether the caller has to renew credentials that are still valid. One caller gets true; all others keep
     /// using the current credentials.
     fn claim_renewal(&mut self, now: Instant) -> bool {
-        let is_due =
-            self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= MIN_RENEWAL_INTERVAL);
+        let is_due = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= MIN_INTERVAL);
         if is_due {
             self.renewed = Some(now);
         }
@@ -108,14 +117,13 @@ impl Current {
 impl Provider {
     /// Creates a provider that has not searched yet.
     pub(crate) fn new(sources: CredentialSources, agent: Agent) -> Self {
-        Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
+        let is_instance = AtomicBool::new(false);
+        Self { sources, agent, current: Mutex::default(), is_instance, known: Mutex::default() }
     }
 
-    /// Masks the current credentials in a server's text.
-    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
-        if let Some(credentials) = &self.current.lock().credentials {
-            credentials.cut_out_of(text);
-        }
+    /// Returns the secrets of all credentials so far, which have to be masked.
+    pub(crate) fn secrets(&self) -> Vec<Secret> {
+        self.known.lock().clone()
     }
 
     /// Returns credentials that are valid for some minutes, as far as is known.
@@ -162,7 +170,7 @@ impl Provider {
         match &current.credentials {
             // Another thread has already found new ones.
             Some(others) if !Arc::ptr_eq(others, refused) => return Ok(Some(others.clone())),
-            _ if current.searched_after_refusal.is_some_and(|last| last.elapsed() < MIN_REFUSAL_INTERVAL) => {
+            _ if current.searched_after_refusal.is_some_and(|last| last.elapsed() < MIN_INTERVAL) => {
                 return Ok(None);
             }
             _ => {}
@@ -198,13 +206,20 @@ impl Provider {
                 Err(StepError::Absent("AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set".into()))
             }
         };
-        first_of(&[
+        let found = first_of(&[
             ("environment", &from_keys as LookUp<'_>),
             ("profile", &|| profile::find(self)),
             ("web identity", &from_web_identity),
             ("container", &|| self.container_credentials()),
             ("instance", &|| self.instance_credentials()),
-        ])
+        ])?;
+        let mut known = self.known.lock();
+        for secret in [Some(&found.secret_key), found.session_token.as_ref()].into_iter().flatten() {
+            if !known.contains(secret) {
+                known.push(secret.clone());
+            }
+        }
+        Ok(found)
     }
 
     fn container_credentials(&self) -> Result<Credentials, StepError> {

@@ -7,27 +7,21 @@ use ureq::Agent;
 use ureq::http::Request;
 
 use super::request::{CONNECT_LOCAL, ask, read_document, refusal};
-use super::{Credentials, StepError};
+use super::{Credentials, StepError, read_token};
 use crate::auth::aws::Container;
-use crate::common::secret::Secret;
-use crate::files;
 
 /// Gets credentials from the endpoint of a container.
 pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Credentials, StepError> {
     let mut request = Request::get(&container.url);
     let token = match &container.token_file {
-        Some(file) => {
-            Some(files::read_to_string(file).map(|token| Secret::new(token.trim())).map_err(|error| {
-                StepError::Refused(format!("the token file {} cannot be read: {error}", file.display()))
-            })?)
-        }
+        Some(file) => Some(read_token(file)?),
         None => container.token.clone(),
     };
     if let Some(token) = token {
         request = request.header("authorization", token.expose());
     }
-    let (status, body) = ask(agent, request.body(String::new()), CONNECT_LOCAL)
-        .map_err(|why| StepError::Unavailable(why.to_string()))?;
+    let (status, body) =
+        ask(agent, request.body(()), CONNECT_LOCAL).map_err(|why| StepError::Unavailable(why.to_string()))?;
     match status {
         200 => read_document(&body),
         429 | 500.. => Err(StepError::Unavailable(format!("the endpoint answers HTTP {status}"))),
@@ -44,7 +38,7 @@ pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<C
     const ROLES: &str = "latest/meta-data/iam/security-credentials";
     let token = Request::put(format!("{url}/latest/api/token"))
         .header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
-        .body(String::new());
+        .body(());
     let silent = if is_known { StepError::Unavailable } else { StepError::Absent };
     let (status, token) = ask(agent, token, CONNECT_LOCAL)
         .map_err(|why| silent(format!("the metadata service cannot be reached: {why}")))?;
@@ -57,8 +51,7 @@ pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<C
     let token = String::from_utf8_lossy(&token).trim().to_owned();
     let read = |path: String| {
         let request = Request::get(format!("{url}/{path}")).header("x-aws-ec2-metadata-token", &token);
-        ask(agent, request.body(String::new()), CONNECT_LOCAL)
-            .map_err(|why| StepError::Unavailable(why.to_string()))
+        ask(agent, request.body(()), CONNECT_LOCAL).map_err(|why| StepError::Unavailable(why.to_string()))
     };
     let (status, roles) = read(format!("{ROLES}/"))?;
     if matches!(status, 429 | 500..) {

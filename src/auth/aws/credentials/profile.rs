@@ -54,8 +54,7 @@ pub(super) fn uses_env_keys(profile: &Profile) -> bool {
 
 /// Returns the credentials of the configured profile.
 pub(super) fn find(provider: &Provider) -> Result<Credentials, StepError> {
-    let CredentialSources { profile, .. } = &provider.sources;
-    follow(provider, &profile.name, &mut Vec::new())
+    follow(provider, &provider.sources.profile.name, &mut Vec::new())
 }
 
 /// Returns the credentials of a profile. `visited` holds the profiles whose `source_profile` led to it.
@@ -90,13 +89,10 @@ fn follow(provider: &Provider, name: &str, visited: &mut Vec<String>) -> Result<
         ProfileContent::Role(role, by) => {
             let by = match by {
                 RoleSource::Own(keys) => keys,
-                RoleSource::Environment => match keys {
-                    Some(keys) => read_keys(keys)?,
-                    None => {
-                        let why = "has credential_source = Environment, and AWS_ACCESS_KEY_ID is not set";
-                        return Err(refused(why.to_owned()));
-                    }
-                },
+                RoleSource::Environment => {
+                    let why = "has credential_source = Environment, and AWS_ACCESS_KEY_ID is not set";
+                    read_keys(keys.as_ref().ok_or_else(|| refused(why.to_owned()))?)?
+                }
                 RoleSource::Instance => {
                     provider.instance_credentials().map_err(StepError::for_required_step)?
                 }
@@ -151,17 +147,14 @@ fn parse_section(section: &Section, name: &str, profile: &Profile) -> Result<Opt
             }
             (Some(source), None) if source != name => RoleSource::Profile(source),
             (None, Some(source)) => credential_source(&source)?,
-            (_, None) => match keys {
-                Some(keys) => RoleSource::Own(keys),
-                None => return Err("has role_arn without source_profile or credential_source".to_owned()),
-            },
+            (_, None) => {
+                RoleSource::Own(keys.ok_or("has role_arn without source_profile or credential_source")?)
+            }
         };
-        let duration_seconds = match get("duration_seconds") {
-            Some(text) => Some(
-                text.parse().map_err(|_| format!("has duration_seconds {text:?}, which is not a number"))?,
-            ),
-            None => None,
+        let number = |text: String| {
+            text.parse().map_err(|_| format!("has duration_seconds {text:?}, which is not a number"))
         };
+        let duration_seconds = get("duration_seconds").map(number).transpose()?;
         let role = Role { role_arn, session_name, external_id: get("external_id"), duration_seconds };
         return Ok(Some(ProfileContent::Role(role, by)));
     }

@@ -28,26 +28,13 @@ const REPLY_BYTES: u64 = 256 << 10;
 const MAX_REASON_CHARS: usize = 300;
 
 /// Sends one request; returns status and body.
-pub(super) fn ask(
+pub(super) fn ask<B: AsSendBody>(
     agent: &Agent,
-    request: Result<Request<String>, ureq::http::Error>,
-    connect: Duration,
-) -> Result<(u16, Vec<u8>), TransportError> {
-    let request = request.map_err(ureq::Error::from)?;
-    if request.body().is_empty() {
-        send(agent, request.map(|_| ()), connect)
-    } else {
-        send(agent, request, connect)
-    }
-}
-
-fn send<B: AsSendBody>(
-    agent: &Agent,
-    request: Request<B>,
+    request: Result<Request<B>, ureq::http::Error>,
     connect: Duration,
 ) -> Result<(u16, Vec<u8>), TransportError> {
     let request = agent
-        .configure_request(request)
+        .configure_request(request.map_err(ureq::Error::from)?)
         .timeout_connect(Some(connect))
         .timeout_global(Some(CALL_LIMIT))
         .build();
@@ -56,25 +43,32 @@ fn send<B: AsSendBody>(
     Ok((response.status().as_u16(), body))
 }
 
+/// Keys in a reply.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct KeysDocument {
+    access_key_id: String,
+    secret_access_key: String,
+    #[serde(alias = "SessionToken")]
+    token: Option<String>,
+    expiration: Option<String>,
+}
+
+impl From<KeysDocument> for Credentials {
+    fn from(document: KeysDocument) -> Self {
+        Self {
+            access_key: document.access_key_id,
+            secret_key: Secret::new(document.secret_access_key),
+            session_token: document.token.filter(|token| !token.is_empty()).map(Secret::new),
+            expires: document.expiration.as_deref().and_then(parse_rfc3339_millis),
+        }
+    }
+}
+
 /// Parses the JSON document of a container's endpoint, an instance's metadata service, or a program. None: it is
 /// invalid.
 pub(super) fn parse_document(body: &[u8]) -> Option<Credentials> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct KeysDocument {
-        access_key_id: String,
-        secret_access_key: String,
-        #[serde(alias = "SessionToken")]
-        token: Option<String>,
-        expiration: Option<String>,
-    }
-    let document: KeysDocument = serde_json::from_slice(body).ok()?;
-    Some(Credentials {
-        access_key: document.access_key_id,
-        secret_key: Secret::new(document.secret_access_key),
-        session_token: document.token.filter(|token| !token.is_empty()).map(Secret::new),
-        expires: document.expiration.as_deref().and_then(parse_rfc3339_millis),
-    })
+    serde_json::from_slice::<KeysDocument>(body).ok().map(Credentials::from)
 }
 
 /// Parses such a document.

@@ -37,28 +37,24 @@ impl Login {
     pub(super) fn of(section: &Section, profile: &Profile) -> Result<Option<Self>, String> {
         let of_profile = |setting: &str| set_in(section, setting);
         let session = match of_profile("sso_session") {
-            Some(name) => match profile.named("sso-session", &name) {
-                Some(session) => session,
-                None => {
-                    return Err(format!(
-                        "names the section [sso-session {name}], which is not in the config file"
-                    ));
-                }
-            },
+            Some(name) => profile.named("sso-session", &name).ok_or_else(|| {
+                format!("names the section [sso-session {name}], which is not in the config file")
+            })?,
             None if of_profile("sso_start_url").is_some() => section.clone(),
             None => return Ok(None),
         };
-        let of_session = |setting: &str| set_in(&session, setting);
-        let missing = |setting: &str| format!("uses SSO, but has no {setting}");
-        let region = of_session("sso_region").ok_or_else(|| missing("sso_region"))?;
+        let needed = |section: &Section, setting: &str| {
+            set_in(section, setting).ok_or_else(|| format!("uses SSO, but has no {setting}"))
+        };
+        let region = needed(&session, "sso_region")?;
         if !is_region(&region) {
             return Err(format!("has sso_region {region:?}, which is not a region"));
         }
         Ok(Some(Self {
-            start_url: of_session("sso_start_url").ok_or_else(|| missing("sso_start_url"))?,
+            start_url: needed(&session, "sso_start_url")?,
             region,
-            account_id: of_profile("sso_account_id").ok_or_else(|| missing("sso_account_id"))?,
-            role_name: of_profile("sso_role_name").ok_or_else(|| missing("sso_role_name"))?,
+            account_id: needed(section, "sso_account_id")?,
+            role_name: needed(section, "sso_role_name")?,
         }))
     }
 }
@@ -85,7 +81,7 @@ pub(super) fn credentials(
     );
     let request = Request::get(format!("{url}/federation/credentials?{query}"))
         .header("x-amz-sso_bearer_token", token.access_token.expose())
-        .body(String::new());
+        .body(());
     let (status, body) =
         ask(agent, request, CONNECT_REMOTE).map_err(|why| StepError::Unavailable(format!("{url}: {why}")))?;
     match status {

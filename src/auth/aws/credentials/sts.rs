@@ -12,13 +12,10 @@ use ureq::http::header::CONTENT_TYPE;
 use ureq::http::{HeaderMap, HeaderValue, Request};
 use url::Url;
 
-use super::request::{CONNECT_REMOTE, ask};
-use super::{Credentials, StepError};
+use super::request::{CONNECT_REMOTE, KeysDocument, ask};
+use super::{Credentials, StepError, read_token};
 use crate::auth::aws::signature::{Scope, sign};
 use crate::auth::aws::{Sts, WebIdentity};
-use crate::common::secret::Secret;
-use crate::common::timestamp::parse_rfc3339_millis;
-use crate::files;
 
 /// Parameters of `AssumeRole`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +33,13 @@ pub(super) fn assume_by_token(
     sts: &Sts,
     identity: &WebIdentity,
 ) -> Result<Credentials, StepError> {
-    let path = identity.token_file.display();
-    let token = files::read_to_string(&identity.token_file)
-        .map_err(|error| StepError::Refused(format!("the token file {path} cannot be read: {error}")))?;
+    let token = read_token(&identity.token_file)?;
     let body = form(&[
         ("Action", "AssumeRoleWithWebIdentity"),
         ("Version", "2011-06-15"),
         ("RoleArn", &identity.role_arn),
         ("RoleSessionName", &identity.session_name),
-        ("WebIdentityToken", token.trim()),
+        ("WebIdentityToken", token.expose()),
     ]);
     let request = Request::post(format!("{}/", sts.url)).header(CONTENT_TYPE, FORM).body(body);
     ask_sts(agent, sts, request)
@@ -122,24 +117,10 @@ fn parse_role(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Role {
-        credentials: KeySource,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct KeySource {
-        access_key_id: String,
-        secret_access_key: String,
-        session_token: String,
-        expiration: String,
+        credentials: KeysDocument,
     }
     let reply: Reply = quick_xml::de::from_str(std::str::from_utf8(body).ok()?).ok()?;
-    let given = reply.result.credentials;
-    Some(Credentials {
-        access_key: given.access_key_id,
-        secret_key: Secret::new(given.secret_access_key),
-        session_token: Some(Secret::new(given.session_token)),
-        expires: parse_rfc3339_millis(&given.expiration),
-    })
+    Some(reply.result.credentials.into())
 }
 
 /// Returns the error code in a reply; empty if there is none. Servers wrap it in different elements. The error message
@@ -154,6 +135,7 @@ fn sts_error(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::secret::Secret;
 
     #[test]
     fn replies_are_read() {

@@ -36,7 +36,7 @@ pub(super) fn invalid(error: ZipError) -> ArchiveError {
                 ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput
             ) =>
         {
-            ArchiveError::Unavailable(format!("cannot be read: {error}"))
+            ArchiveError::unreadable(error)
         }
         // The library's own text of this error only repeats that the zip is not valid.
         ZipError::InvalidArchive(why) => ArchiveError::broken(format!("{NOT_A_ZIP}: {why}")),

@@ -17,8 +17,6 @@ pub enum Mark {
     Failed {
         /// What was wrong.
         error: String,
-        /// Its stamp at that time, if recorded.
-        stamp: Option<Stamp>,
     },
 }
 
@@ -101,43 +99,25 @@ impl Sums {
 
 /// The mark of an archive. Kept small, since there may be a hundred thousand processed archives.
 #[derive(Debug)]
-pub(super) enum ArchiveState {
+pub(super) struct ArchiveState {
     /// The stamp, if recorded.
-    Processed(Option<Stamp>),
-    /// The mark, and the place of the entry, which is replaced when the archive is marked again.
-    Failed(Box<(Mark, Place)>),
+    pub(super) stamp: Option<Stamp>,
+    /// The mark, and the place of the entry, which is replaced when the archive is marked again. None if it is processed.
+    failed: Option<Box<(Mark, Place)>>,
 }
 
 impl ArchiveState {
     pub(super) fn new(mark: Mark, stamp: Option<Stamp>, place: Place) -> Self {
-        match mark {
-            Mark::Processed => ArchiveState::Processed(stamp),
-            failed @ Mark::Failed { .. } => ArchiveState::Failed(Box::new((failed, place))),
-        }
+        let failed = (mark != Mark::Processed).then(|| Box::new((mark, place)));
+        Self { stamp, failed }
     }
 
     pub(super) fn mark(&self) -> &Mark {
-        match self {
-            ArchiveState::Processed(_) => &Mark::Processed,
-            ArchiveState::Failed(failed) => &failed.0,
-        }
-    }
-
-    pub(super) fn stamp(&self) -> Option<Stamp> {
-        match self {
-            ArchiveState::Processed(stamp) => *stamp,
-            ArchiveState::Failed(failed) => match &failed.0 {
-                Mark::Failed { stamp, .. } => *stamp,
-                Mark::Processed => None,
-            },
-        }
+        self.failed.as_ref().map_or(&Mark::Processed, |failed| &failed.0)
     }
 
     pub(super) fn place(&mut self) -> Option<&mut Place> {
-        match self {
-            ArchiveState::Processed(_) => None,
-            ArchiveState::Failed(failed) => Some(&mut failed.1),
-        }
+        self.failed.as_mut().map(|failed| &mut failed.1)
     }
 }
 
@@ -149,7 +129,7 @@ impl StateEntry {
         let stamp = Stamp::recorded(entry.size, entry.modified_ns, entry.etag.as_deref());
         let mark = match entry.status.as_str() {
             "processed" => Mark::Processed,
-            "failed" => Mark::Failed { error: entry.error.unwrap_or_default(), stamp },
+            "failed" => Mark::Failed { error: entry.error.unwrap_or_default() },
             other => return Err(format!("it has the unknown status {other:?}")),
         };
         Ok((base_name(&entry.filename).to_owned(), mark, stamp))

@@ -67,17 +67,18 @@ impl Text {
         place
     }
 
-    /// Replaces the text of an entry. Returns which entries move as a result, and the entry's new place.
-    pub(super) fn replace(&mut self, place: Place, entry: &[u8]) -> Moved {
+    /// Replaces the text of an entry. Returns the new places of entries.
+    pub(super) fn replace(&mut self, place: Place, entry: &[u8]) -> Places {
         let Some(start) = place.at.checked_sub(self.body).and_then(|start| usize::try_from(start).ok())
         else {
             self.edits.insert(place.at, (place.length, entry.to_vec()));
-            return Moved { behind: place.at, by: 0, place };
+            // Entries of the file move when it is written.
+            return Places::default();
         };
         let end = start + usize::try_from(place.length).unwrap_or_default();
         self.added.splice(start..end, entry.iter().copied());
         let length = entry.len() as u64;
-        Moved { behind: place.at, by: length as i64 - place.length as i64, place: Place { length, ..place } }
+        Places(BTreeMap::from([(place.at, (length as i64 - place.length as i64, length))]))
     }
 
     /// Rewrites the file durably. Returns the new places of its entries.
@@ -127,18 +128,9 @@ fn growth((length, entry): &(u64, Vec<u8>)) -> i64 {
     entry.len() as i64 - *length as i64
 }
 
-/// How entries move when the text of one changes.
-pub(super) struct Moved {
-    /// Entries after this offset move.
-    pub(super) behind: u64,
-    /// Number of bytes by which they move.
-    pub(super) by: i64,
-    /// The new place of the changed entry.
-    pub(super) place: Place,
-}
-
-/// The places of entries after the file was written: for each edit, by its old offset, the number of bytes by which
-/// entries after it have moved, and the new length.
+/// The places of entries after edits: for each edit, by its old offset, the number of bytes by which entries after it have
+/// moved, and the new length.
+#[derive(Default)]
 pub(super) struct Places(BTreeMap<u64, (i64, u64)>);
 
 impl Places {

@@ -97,11 +97,10 @@ impl Client {
     pub(super) fn get(
         &self,
         key: &str,
-        query: &[(&'static str, &str)],
-        headers: &[(HeaderName, String)],
+        query: Vec<(&'static str, String)>,
+        headers: Vec<(HeaderName, String)>,
     ) -> Result<Response<Body>, GetError> {
-        let query = query.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        let wanted = GetRequest { key: key.to_owned(), query, headers: headers.to_vec() };
+        let wanted = GetRequest { key: key.to_owned(), query, headers };
         let shared = self.shared.clone();
         self.unless_stopped(move || shared.get(&wanted))
     }
@@ -133,7 +132,7 @@ impl Client {
 
     /// Masks the credentials wherever they appear in a server's text.
     pub(super) fn mask_credentials_in(&self, text: &mut Vec<u8>) {
-        self.shared.credentials.iter().for_each(|credentials| credentials.cut_out_of(text));
+        self.shared.mask_credentials_in(text);
     }
 
     /// Returns the settings of the bucket.
@@ -183,19 +182,21 @@ impl Shared {
         };
         let Some(region) = refusal.region else { return Err(refusal.error) };
         let there = Place::of(&self.settings, &region);
-        let answer = self.ask_at(&there, wanted, credentials);
-        match answer {
+        match self.ask_at(&there, wanted, credentials) {
             // If the other region names yet another one, the first reply counts.
             Err(Refusal { region: Some(_), .. }) => Err(refusal.error),
-            Err(Refusal { error: GetError::Unavailable { .. }, .. }) => {
-                answer.map_err(|refusal| refusal.error)
-            }
             Err(Refusal { error: GetError::Refused(_) | GetError::Other(_), .. }) => Err(refusal.error),
+            Err(Refusal { error: error @ GetError::Unavailable { .. }, .. }) => Err(error),
             answer => {
                 self.move_to(there);
                 answer.map_err(|refusal| refusal.error)
             }
         }
+    }
+
+    fn mask_credentials_in(&self, text: &mut Vec<u8>) {
+        let secrets = self.credentials.iter().flat_map(Provider::secrets);
+        secrets.for_each(|secret| secret.cut_out_of(text));
     }
 
     fn place(&self) -> Arc<Place> {
@@ -280,7 +281,7 @@ impl Shared {
             return Ok(response);
         }
         let mut body = error_body(&mut response);
-        credentials.iter().for_each(|credentials| credentials.cut_out_of(&mut body));
+        self.mask_credentials_in(&mut body);
         let refusal = judge(place, response.status().as_u16(), response.headers(), &body);
         Err(hints::of_answer(&self.settings, place, refusal))
     }
@@ -289,7 +290,7 @@ impl Shared {
 /// Reads the body of an error reply, or its beginning.
 fn error_body(response: &mut Response<Body>) -> Vec<u8> {
     let mut body = Vec::new();
-    let reader = Watched::new(response.body_mut().as_reader(), ERROR_LIMIT, None);
+    let reader = Watched::new(response.body_mut().as_reader(), ERROR_LIMIT);
     if let Err(error) = reader.take(ERROR_BYTES).read_to_end(&mut body) {
         log::debug!("the reply with an error of S3 ends early: {error}");
     }
@@ -303,20 +304,12 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         || asks_others && sources.sts.url.starts_with("https:")
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
     http::agent(&http::HttpSettings {
-        ca_cert: settings.ca_cert.as_ref().map(|file| file.path.as_path()),
+        ca_cert: settings.ca_cert.as_ref().map(|file| (file.path.as_path(), file.setting)),
         is_https,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),
         idle_connections: MAX_DOWNLOADS,
         ..http::HttpSettings::new(&settings.proxies, CONNECT_LIMIT)
-    })
-    // The text of the failure names Elasticsearch's setting.
-    .map_err(|failure| match &settings.ca_cert {
-        Some(file) => {
-            let message = failure.message.replace("ELASTICSEARCH_CA_CERT / --ca-cert", file.setting);
-            Failure::new(failure.code, message)
-        }
-        None => failure,
     })
 }
 

@@ -55,24 +55,24 @@ pub(super) fn download(
     service: &Service<'_>,
     retries: &Retries<'_>,
 ) -> Result<Downloaded, DownloadError> {
-    let Client { stop, .. } = service.client;
+    let Client { stop, .. } = &service.bucket.client;
     let limit = ArchiveLimits::DEFAULT.file_bytes;
     if object.bytes > limit {
         let why = format!("the file has more than {limit} bytes");
         return Err(DownloadError::Archive(ArchiveError::Broken(why)));
     }
-    let address = service.client.address(&object.key);
+    let address = service.bucket.client.address(&object.key);
     let mut patience = retries.patience();
     let mut part = Part::default();
     let mut is_last = service.was_left(object);
     loop {
-        let before = part.most();
+        let before = part.most;
         let resumes = !part.headers().is_empty();
         patience.begin();
         let (why, retry_after) = match attempt(object, &mut part, service) {
             Ok(()) => {
-                let (etag, may_be_mixed) = (part.new_etag(object), part.may_be_mixed());
-                return Ok(Downloaded { etag, may_be_mixed, bytes: part.into_bytes() });
+                let (etag, may_be_mixed) = (part.new_etag(object), part.may_be_mixed);
+                return Ok(Downloaded { etag, may_be_mixed, bytes: part.bytes });
             }
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {
@@ -93,7 +93,7 @@ pub(super) fn download(
             }
             // The credentials were accepted for the listing. A run with a budget ends here. A run without one waits until
             // the keys are renewed or the role is granted again.
-            Err(GetError::Refused(why) | GetError::Credentials(why)) if service.budget.is_none() => {
+            Err(GetError::Refused(why) | GetError::Credentials(why)) if service.bucket.budget.is_none() => {
                 (why, None)
             }
             Err(GetError::Refused(why) | GetError::Credentials(why)) => {
@@ -106,7 +106,7 @@ pub(super) fn download(
                 return Err(DownloadError::Archive(ArchiveError::Unavailable(format!("{address:?}: {why}"))));
             }
         };
-        if part.most() > before {
+        if part.most > before {
             patience.progressed();
         } else if is_last && !stop.is_requested() {
             service.leave(object);
@@ -133,15 +133,15 @@ fn may_be_the_key(why: &str, key: &str) -> bool {
 }
 
 fn attempt(object: &Object, part: &mut Part, service: &Service<'_>) -> Result<(), GetError> {
-    let response = service.client.get(&object.key, &[], &part.headers())?;
+    let response = service.bucket.client.get(&object.key, Vec::new(), part.headers())?;
     // Without that, the server cannot resume a download: the next attempt requests the whole object.
     let answer = ObjectHead::of(&response).inspect_err(|_| part.forget())?;
     if let Err(error) = part.begin(answer, object) {
-        return Err(service.client.error_in_body(response).unwrap_or(error));
+        return Err(service.bucket.client.error_in_body(response).unwrap_or(error));
     }
     let read = read_on(response, part, service);
     // S3 may report an error after a successful status. Its text is not a part of the object.
-    match part.as_text(&read).and_then(|text| service.client.error_in(text)) {
+    match part.as_text(&read).and_then(|text| service.bucket.client.error_in(text)) {
         Some(error) => {
             part.forget();
             Err(error)
@@ -159,7 +159,7 @@ fn read_on(response: Response<Body>, part: &mut Part, service: &Service<'_>) -> 
     while part.missing() > 0 || part.may_be_longer() {
         let piece = select! {
             recv(pieces) -> piece => piece.unwrap_or_else(|_| Ok(Vec::new())),
-            recv(service.client.stop.channel()) -> _ => return Err(GetError::stopped()),
+            recv(service.bucket.client.stop.channel()) -> _ => return Err(GetError::stopped()),
         };
         match piece {
             Ok(piece) if piece.is_empty() => break,

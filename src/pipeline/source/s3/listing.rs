@@ -49,7 +49,6 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
     let mut found = Found::nothing(bucket, &settings.prefix);
     let mut pages = Pages::default();
     let mut lead = None;
-    let mut is_first = true;
     // The key behind which the listing continues.
     let mut behind: Option<String> = None;
     let mut length = Length::begin(Instant::now());
@@ -74,7 +73,7 @@ pub(super) fn list(client: &Client, retries: &Retries<'_>) -> Result<Listing, Fa
                 Err(error) => return Err(cannot_list(bucket, error)),
             }
         };
-        if std::mem::take(&mut is_first) && page.next.is_some() && settings.span != Span::ALL {
+        if length.pages == 0 && page.next.is_some() && settings.span != Span::ALL {
             lead = lead_of_all(client, &page, &mut found);
         }
         if behind.take().is_some_and(|behind| page.keys.first().is_some_and(|first| first.key <= behind)) {
@@ -125,7 +124,7 @@ fn lead_of_all(client: &Client, page: &Page, found: &mut Found<'_>) -> Option<Le
 /// Requests the keys below a prefix, grouped by a delimiter. None after an error: then all pages are listed, with
 /// retries.
 fn grouped(client: &Client, prefix: &str, delimiter: &str) -> Option<Page> {
-    let mut query = vec![("list-type", "2".to_owned()), ("delimiter", delimiter.to_owned())];
+    let mut query = vec![("delimiter", delimiter.to_owned())];
     if !prefix.is_empty() {
         query.push(("prefix", prefix.to_owned()));
     }
@@ -134,8 +133,7 @@ fn grouped(client: &Client, prefix: &str, delimiter: &str) -> Option<Page> {
 
 /// Returns the first keys of the whole bucket, if it may be listed.
 fn first_keys(client: &Client) -> Option<Vec<String>> {
-    let query = vec![("list-type", "2".to_owned()), ("max-keys", EXAMPLES.to_owned())];
-    let page = ask(client, query, None).ok()?;
+    let page = ask(client, vec![("max-keys", EXAMPLES.to_owned())], None).ok()?;
     Some(page.keys.into_iter().map(|key| key.key).collect())
 }
 

@@ -65,6 +65,7 @@ type Objects = HashMap<String, Object>;
 /// A bucket, and the objects that the last look found in it.
 pub struct Bucket {
     client: Client,
+    /// How long to wait for an unavailable S3. None: for ever.
     budget: Option<Duration>,
     objects: Mutex<Arc<Objects>>,
     /// Keys that S3 did not serve and that were left for a later look.
@@ -89,8 +90,7 @@ impl Bucket {
     ///
     /// Exit code 2 if the bucket does not exist, 4 if S3 is unavailable past the budget, 5 if it refuses.
     pub fn discover(&self) -> Result<Discovery, Failure> {
-        let retries = Retries::new(&self.client.stop, policy(self.budget));
-        let listing = listing::list(&self.client, &retries)?;
+        let listing = listing::list(&self.client, &self.retries())?;
         self.forget_left(&listing.objects);
         *self.objects.lock() = Arc::new(listing.objects);
         Ok(listing.discovery)
@@ -103,6 +103,10 @@ impl Bucket {
             let keys: HashSet<&str> = objects.values().map(|object| object.key.as_str()).collect();
             left.retain(|key| keys.contains(key.as_str()));
         }
+    }
+
+    fn retries(&self) -> Retries<'_> {
+        Retries::new(&self.client.stop, Policy::new("S3", self.budget))
     }
 
     /// Returns the objects of the last look.
@@ -132,14 +136,9 @@ impl Bucket {
         next_look: Duration,
         work: impl FnOnce(&dyn Queue),
     ) -> Result<(), Failure> {
-        let ahead = ReadAhead {
-            objects: &|| self.objects(),
-            service: Service::new(&self.client, self.budget, next_look, &self.left),
-            given_up: OnceLock::new(),
-            at_once: read_ahead::downloads_at_once(workers),
-            admission,
-        };
-        ahead.run(archives, work);
+        let ahead =
+            ReadAhead { service: Service::new(self, next_look), given_up: OnceLock::new(), admission };
+        ahead.run(archives, workers, work);
         ahead.given_up.into_inner().map_or(Ok(()), Err)
     }
 
@@ -153,10 +152,10 @@ impl Bucket {
         let Some(object) = objects.get(&archive.name).filter(|object| object.bytes > 0) else {
             return Ok(());
         };
-        let mut answer = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]);
+        let mut answer = self.client.get(&object.key, Vec::new(), vec![(RANGE, "bytes=0-0".to_owned())]);
         // The server may not support ranges. The whole object is then requested, but not read.
         if let Err(GetError::Other(_) | GetError::Changed) = answer {
-            answer = self.client.get(&object.key, &[], &[]);
+            answer = self.client.get(&object.key, Vec::new(), Vec::new());
         }
         let Err(error) = answer else { return Ok(()) };
         let (code, why) = match error {
@@ -173,11 +172,6 @@ impl Bucket {
             format!("{address:?} cannot be read: {why}; the credentials need s3:GetObject"),
         ))
     }
-}
-
-/// Returns the retry policy for S3.
-fn policy(budget: Option<Duration>) -> Policy {
-    Policy::new("S3", budget)
 }
 
 /// Formats the address of a key, for messages.

@@ -70,35 +70,27 @@ impl ObjectHead {
 /// The bytes of an object received so far.
 #[derive(Debug, Default)]
 pub(super) struct Part {
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// Length of the whole object, or an upper limit.
     length: usize,
-    /// Whether the length is from the reply and not from the listing.
-    is_length_known: bool,
-    /// Whether the current body marks its own end.
-    is_framed: bool,
+    /// The facts about the object that the bytes belong to, and whether the current body marks its own end.
+    head: ObjectHead,
     /// Whether the object has been replaced since it was listed.
     is_replaced: bool,
     /// The inflated length, if the bytes are compressed.
     inflated: Option<usize>,
-    /// The ETag of the object that the bytes belong to.
-    etag: Option<String>,
-    /// Its modification time.
-    modified: Option<String>,
-    /// Whether the bytes are of a body with `Content-Encoding: gzip`.
-    may_be_gzip: bool,
     /// Whether the bytes are of several bodies, and no strong ETag says that these are of the same object.
-    may_be_mixed: bool,
+    pub(super) may_be_mixed: bool,
     /// The maximum of bytes received. If a server does not support ranges, or if the object has changed, bytes are
     /// discarded and arrive again. Only bytes beyond the maximum count as progress.
-    most: usize,
+    pub(super) most: usize,
 }
 
 impl Part {
     /// Returns the request headers for the rest of the same object, or none to request the whole object. Weak ETags never
     /// match a condition, so they cannot be used.
     pub(super) fn headers(&self) -> Vec<(HeaderName, String)> {
-        match &self.etag {
+        match &self.head.etag {
             Some(etag) if !self.bytes.is_empty() && self.inflated.is_none() && !etag.starts_with("W/") => {
                 vec![(RANGE, format!("bytes={}-", self.bytes.len())), (IF_MATCH, etag.clone())]
             }
@@ -117,15 +109,15 @@ impl Part {
             // A server may leave the ETag out, since it has honoured the request's condition. If it has not, the
             // modification time may tell.
             let is_same = match &answer.etag {
-                Some(_) => bare(&answer.etag) == bare(&self.etag),
-                None => answer.modified.is_none() || answer.modified == self.modified,
+                Some(_) => bare(&answer.etag) == bare(&self.head.etag),
+                None => answer.modified.is_none() || answer.modified == self.head.modified,
             };
             let fits = start == self.bytes.len()
                 && answer.length.is_none_or(|length| length == self.length)
-                && answer.may_be_gzip == self.may_be_gzip
+                && answer.may_be_gzip == self.head.may_be_gzip
                 && is_same;
             let is_proven = answer.etag.as_deref().is_some_and(|etag| !etag.starts_with("W/"));
-            self.is_framed = answer.is_framed;
+            self.head.is_framed = answer.is_framed;
             self.may_be_mixed |= !is_proven;
             return if fits { Ok(()) } else { Err(GetError::Changed) };
         }
@@ -146,10 +138,8 @@ impl Part {
             }
         }
         self.bytes.clear();
-        self.is_length_known = answer.length.is_some();
         self.length = answer.length.unwrap_or(usize::try_from(listed).unwrap_or(usize::MAX));
-        (self.is_framed, self.is_replaced, self.etag) = (answer.is_framed, is_replaced, answer.etag);
-        (self.modified, self.may_be_gzip) = (answer.modified, answer.may_be_gzip);
+        (self.is_replaced, self.head) = (is_replaced, answer);
         reserve(&mut self.bytes, self.length)
     }
 
@@ -160,11 +150,8 @@ impl Part {
         if answer.length.is_some_and(|length| length > most) {
             return Err(larger("compressed", object.bytes));
         }
-        *self = Self { most: self.most, ..Self::default() };
-        self.length = answer.length.unwrap_or(most);
-        (self.is_length_known, self.is_framed, self.etag) =
-            (answer.length.is_some(), answer.is_framed, answer.etag);
-        self.inflated = Some(listed);
+        let length = answer.length.unwrap_or(most);
+        *self = Self { most: self.most, length, head: answer, inflated: Some(listed), ..Self::default() };
         reserve(&mut self.bytes, self.length)
     }
 
@@ -203,9 +190,9 @@ impl Part {
         if self.missing() == 0 {
             return Ok(());
         }
-        if !self.is_length_known && self.is_replaced {
+        if self.may_be_longer() && self.is_replaced {
             // The body has marked its own end, so the object has this length.
-            if self.is_framed {
+            if self.head.is_framed {
                 self.length = self.bytes.len();
                 return Ok(());
             }
@@ -214,15 +201,15 @@ impl Part {
             ));
         }
         // A body that marks its own end is complete. So it was not a part of this object, and must not be continued.
-        if !self.is_length_known && self.is_framed {
-            self.etag = None;
+        if self.may_be_longer() && self.head.is_framed {
+            self.head.etag = None;
         }
         Err(GetError::unavailable(format!("cut off after {} (end of the body)", self.state())))
     }
 
     /// Whether the body may be longer than the object, because no reply gave its length.
     pub(super) fn may_be_longer(&self) -> bool {
-        !self.is_length_known
+        self.head.length.is_none()
     }
 
     /// Returns the error for an object longer than listed.
@@ -261,25 +248,10 @@ impl Part {
         (read.is_err() || self.is_replaced).then_some(self.bytes.as_slice())
     }
 
-    /// Whether the bytes may be of different objects.
-    pub(super) fn may_be_mixed(&self) -> bool {
-        self.may_be_mixed
-    }
-
-    /// Returns the maximum of bytes received.
-    pub(super) fn most(&self) -> usize {
-        self.most
-    }
-
     /// Returns the ETag of the object, in the form of the listing, if it has been replaced since it was `listed`.
     pub(super) fn new_etag(&self, listed: &Object) -> Option<String> {
-        let (new, old) = (bare(&self.etag)?, bare(&listed.etag)?);
+        let (new, old) = (bare(&self.head.etag)?, bare(&listed.etag)?);
         self.is_replaced.then(|| listed.etag.as_deref().unwrap_or_default().replace(old, new))
-    }
-
-    /// Returns the bytes of the object.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
     }
 }
 

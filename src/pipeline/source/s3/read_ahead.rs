@@ -3,7 +3,7 @@
 //! ```text
 //! dispatcher ══ jobs, in order ══▶ N downloaders ══ downloads ══▶ workers
 //!      ▲                                                             │
-//!      └──────────────── bytes that are free again ──────────────────┘
+//!      └──────────────── memory that is free again ──────────────────┘
 //! ```
 //!
 //! The dispatcher starts a download only if there is memory for all of it. So the objects that are being downloaded, wait
@@ -12,83 +12,42 @@
 //!
 //! If an object has changed or vanished by the time of its download, it is left for the next look.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::client::MAX_DOWNLOADS;
 use super::download::{DownloadError, Downloaded, download};
 use super::service::Service;
-use super::{Object, Objects, policy};
+use super::{Object, Objects};
 use crate::common::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
-use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits};
+use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits, Room};
 use crate::pipeline::source::{Content, Queue, Work};
 use crate::process::shutdown::{Stop, lack_of_threads};
 use crate::retry::patience::Retries;
 
-/// Returns the number of concurrent downloads: one per worker, since a download is about as fast as a worker, but at
-/// least two. The maximum keeps S3 from throttling.
-pub(super) fn downloads_at_once(workers: usize) -> usize {
-    workers.clamp(2, MAX_DOWNLOADS)
-}
-
 /// The bytes of a file, and the memory reserved for them until drop.
 #[derive(Debug)]
 pub struct Download {
-    bytes: Vec<u8>,
-    alone: Option<archive::Room>,
-    may_be_mixed: bool,
+    /// The bytes of the archive's file.
+    pub bytes: Vec<u8>,
+    /// The reservation of all memory, if this archive is read alone.
+    pub alone: Option<Room>,
+    /// Whether the bytes come from several replies, and nothing proves that these are of the same object.
+    pub may_be_mixed: bool,
     _room: Room,
 }
 
+#[cfg(test)]
 impl Download {
     /// Creates a download of these bytes.
-    #[cfg(test)]
-    pub fn of(bytes: Vec<u8>, alone: Option<archive::Room>) -> Self {
-        Self { bytes, alone, may_be_mixed: false, _room: Room::new(0, unbounded().0, Arc::default()) }
-    }
-
-    /// Returns the bytes of the archive's file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Whether the bytes come from several replies, and nothing proves that these are of the same object.
-    pub fn may_be_mixed(&self) -> bool {
-        self.may_be_mixed
-    }
-
-    /// Takes the reservation of all memory, if this archive is read alone. Returns it only once.
-    pub fn alone(&mut self) -> Option<archive::Room> {
-        self.alone.take()
-    }
-}
-
-/// Memory reserved for a download, returned on drop.
-#[derive(Debug)]
-struct Room {
-    bytes: u64,
-    freed: Sender<u64>,
-    /// Counter of the bytes of all downloads.
-    counted: Arc<AtomicU64>,
-}
-
-impl Room {
-    fn new(bytes: u64, freed: Sender<u64>, counted: Arc<AtomicU64>) -> Self {
-        counted.fetch_add(bytes, Ordering::Relaxed);
-        Self { bytes, freed, counted }
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.counted.fetch_sub(self.bytes, Ordering::Relaxed);
-        // The receiver is gone once the last download has begun.
-        let _ = self.freed.send(self.bytes);
+    #[allow(clippy::unwrap_used)]
+    pub fn of(bytes: Vec<u8>, alone: Option<Room>) -> Self {
+        let _room = archive::Rooms::unlimited().acquire(0, &Stop::new()).unwrap();
+        Self { bytes, alone, may_be_mixed: false, _room }
     }
 }
 
@@ -98,38 +57,42 @@ struct Job {
     object: Object,
     room: Room,
     /// The reservation of all other memory, for an object larger than the share for downloads.
-    alone: Option<archive::Room>,
+    alone: Option<Room>,
 }
 
 /// Everything that downloading needs.
 pub(super) struct ReadAhead<'r> {
-    /// Returns the objects of the last look.
-    pub(super) objects: &'r (dyn Fn() -> Arc<Objects> + Sync),
     pub(super) service: Service<'r>,
     /// The failure of the first object whose budget was spent.
     pub(super) given_up: OnceLock<Failure>,
-    /// Number of concurrent downloads.
-    pub(super) at_once: usize,
     /// Limits the memory of downloads.
     pub(super) admission: &'r Admission,
 }
 
 impl ReadAhead<'_> {
-    /// Downloads `archives` in order, while `work` takes the downloads. Once the run is to stop, no more downloads begin,
-    /// and the remaining archives are never queued.
-    pub(super) fn run(&self, archives: &Receiver<Arc<Archive>>, work: impl FnOnce(&dyn Queue)) {
-        let retries = &Retries::new(self.stop(), policy(self.service.budget)).shared_health(&self.service);
+    /// Downloads `archives` in order, while `work` takes the downloads for this many `workers`. Once the run is to stop, no
+    /// more downloads begin, and the remaining archives are never queued.
+    pub(super) fn run(
+        &self,
+        archives: &Receiver<Arc<Archive>>,
+        workers: usize,
+        work: impl FnOnce(&dyn Queue),
+    ) {
+        // A download is about as fast as a worker. The maximum keeps S3 from throttling.
+        let at_once = workers.clamp(2, MAX_DOWNLOADS);
+        let retries = &self.service.bucket.retries().shared_health(&self.service);
         let (job_sender, jobs) = bounded(0);
-        let (done_sender, done) = bounded(self.at_once);
+        let (done_sender, done) = bounded(at_once);
         thread::scope(|scope| {
             let left = done_sender.clone();
             let dispatch = move || {
                 self.stop().guard("the downloads", || {
-                    dispatch(archives, self.objects, self.admission, self.stop(), &job_sender, &left);
+                    let objects = || self.service.bucket.objects();
+                    dispatch(archives, &objects, self.admission, self.stop(), &job_sender, &left);
                 });
             };
             let mut started = thread::Builder::new().spawn_scoped(scope, dispatch).map(drop);
-            for _ in 0..self.at_once {
+            for _ in 0..at_once {
                 let (jobs, done) = (jobs.clone(), done_sender.clone());
                 let download = move || self.download_all(&jobs, &done, retries);
                 started = started.and(thread::Builder::new().spawn_scoped(scope, download).map(drop));
@@ -146,7 +109,7 @@ impl ReadAhead<'_> {
     }
 
     fn stop(&self) -> &Stop {
-        &self.service.client.stop
+        &self.service.bucket.client.stop
     }
 
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
@@ -206,9 +169,8 @@ fn dispatch(
     jobs: &Sender<Job>,
     left: &Sender<Work>,
 ) {
-    let limit = admission.downloads();
-    let (freed, returns) = unbounded();
-    let mut taken: u64 = 0;
+    let downloads = admission.downloads();
+    let limit = downloads.total();
     loop {
         let archive = select! {
             recv(archives) -> next => match next {
@@ -227,16 +189,7 @@ fn dispatch(
             }
             continue;
         };
-        // Subtracts bytes that are free again.
-        taken = returns.try_iter().fold(taken, u64::saturating_sub);
-        while taken > 0 && taken.saturating_add(object.bytes) > limit {
-            select! {
-                recv(returns) -> bytes => taken = taken.saturating_sub(bytes.unwrap_or(taken)),
-                recv(stop.channel()) -> _ => return,
-            }
-        }
-        taken = taken.saturating_add(object.bytes);
-        let room = Room::new(object.bytes, freed.clone(), admission.downloaded().clone());
+        let Ok(room) = downloads.acquire(object.bytes.min(limit), stop) else { return };
         // No download is in memory at this point, so none waits for memory behind this one.
         let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
         let alone = if is_alone { admission.admit_alone(stop) } else { None };

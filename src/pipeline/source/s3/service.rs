@@ -4,11 +4,10 @@
 //! tries the next ones. S3 counts as unavailable only if these fail as well. A run without a budget leaves the object for
 //! the next look, provided that S3 answers at all.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::Object;
-use super::client::{Client, GetError, MAX_DOWNLOADS};
+use super::client::{GetError, MAX_DOWNLOADS};
+use super::{Bucket, Object};
 use crate::common::mutex::Mutex;
 use crate::retry::shared_health::SharedHealth;
 
@@ -22,14 +21,10 @@ const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The state of S3 that all downloads share.
 pub(super) struct Service<'r> {
-    /// How long to wait for an unavailable S3. None: for ever.
-    pub(super) budget: Option<Duration>,
+    pub(super) bucket: &'r Bucket,
     /// How long to retry a single object if there is no budget.
     patience: Duration,
-    pub(super) client: &'r Client,
     outage: Mutex<Outage>,
-    /// Keys of objects that were left at their last try.
-    left: &'r Mutex<HashSet<String>>,
 }
 
 /// A period in which requests fail and no bytes of any object arrive.
@@ -49,15 +44,9 @@ impl Outage {
 }
 
 impl<'r> Service<'r> {
-    /// Creates the state of an S3 reached by `client`. Without a budget, the next look comes after `next_look`. `left`
-    /// keeps the keys of left objects between looks.
-    pub(super) fn new(
-        client: &'r Client,
-        budget: Option<Duration>,
-        next_look: Duration,
-        left: &'r Mutex<HashSet<String>>,
-    ) -> Self {
-        Self { budget, patience: next_look.min(MAX_PATIENCE), client, outage: Mutex::default(), left }
+    /// Creates the state of the S3 that holds a bucket. Without a budget, the next look comes after `next_look`.
+    pub(super) fn new(bucket: &'r Bucket, next_look: Duration) -> Self {
+        Self { bucket, patience: next_look.min(MAX_PATIENCE), outage: Mutex::default() }
     }
 
     /// Records progress of any object.
@@ -78,24 +67,25 @@ impl<'r> Service<'r> {
     /// Whether to leave an object that has failed for this long, after one more request. Without an answer from S3 no
     /// object is left, since no other could be downloaded instead.
     pub(super) fn is_out_of_patience(&self, failing: Duration) -> bool {
-        self.budget.is_none() && failing >= self.patience && self.answers()
+        self.bucket.budget.is_none() && failing >= self.patience && self.answers()
     }
 
     /// Leaves an object for a later look.
     pub(super) fn leave(&self, object: &Object) {
-        self.left.lock().insert(object.key.clone());
+        self.bucket.left.lock().insert(object.key.clone());
     }
 
     /// Returns whether an object was left at its last try, and forgets that. Such an object is requested only once, so
     /// that many of them do not delay new ones at every look.
     pub(super) fn was_left(&self, object: &Object) -> bool {
-        self.left.lock().remove(&object.key)
+        self.bucket.left.lock().remove(&object.key)
     }
 
     /// Whether S3 answers a minimal listing. Refused credentials do not count as an answer.
     fn answers(&self) -> bool {
-        let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", &*self.client.settings().prefix)];
-        let answer = self.client.get("", &query, &[]);
+        let client = &self.bucket.client;
+        let query = vec![("max-keys", "1".to_owned()), ("prefix", client.settings().prefix.clone())];
+        let answer = client.get("", query, Vec::new());
         !matches!(answer, Err(GetError::Unavailable { .. } | GetError::Refused(_) | GetError::Credentials(_)))
     }
 }

@@ -3,30 +3,24 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use crate::process::shutdown::Stop;
-
-/// A reader that fails once its time is over or the run is to stop. Bytes read before that are valid.
+/// A reader that fails once its time is over. Bytes read before that are valid.
 ///
 /// It checks between reads, so each read needs a time limit of its own, which the client sets. That limit alone does not
 /// stop a server that sends a byte now and then.
-pub(super) struct Watched<'s, R> {
+pub(super) struct Watched<R> {
     reader: R,
     until: Instant,
-    stop: Option<&'s Stop>,
 }
 
-impl<'s, R: Read> Watched<'s, R> {
-    /// Wraps a reader for at most `limit` from now. Without a `stop`, only the time counts.
-    pub(super) fn new(reader: R, limit: Duration, stop: Option<&'s Stop>) -> Self {
-        Self { reader, until: Instant::now() + limit, stop }
+impl<R: Read> Watched<R> {
+    /// Wraps a reader for at most `limit` from now.
+    pub(super) fn new(reader: R, limit: Duration) -> Self {
+        Self { reader, until: Instant::now() + limit }
     }
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.is_some_and(Stop::is_requested) {
-            return Err(io::Error::other("the run was stopped"));
-        }
         if Instant::now() >= self.until {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -37,9 +31,6 @@ impl<R: Read> Read for Watched<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::shutdown::StopReason;
-
-    const LONG: Duration = Duration::from_secs(3600);
 
     /// An endless body that returns one byte per read. Calls the function on the third.
     struct Endless<F>(u8, F);
@@ -57,21 +48,9 @@ mod tests {
 
     #[test]
     fn a_body_that_arrives_in_time_is_read_to_its_end() {
-        let stop = Stop::new();
         let mut body = String::new();
-        Watched::new(&b"whole"[..], LONG, Some(&stop)).read_to_string(&mut body).unwrap();
+        Watched::new(&b"whole"[..], Duration::from_secs(3600)).read_to_string(&mut body).unwrap();
         assert_eq!(body, "whole");
-    }
-
-    #[test]
-    fn a_stop_ends_a_body_and_keeps_the_bytes_received() {
-        let stop = Stop::new();
-        let endless = Endless(0, || {
-            stop.request(StopReason::Terminate);
-        });
-        let mut body = Vec::new();
-        let error = Watched::new(endless, LONG, Some(&stop)).read_to_end(&mut body).unwrap_err();
-        assert_eq!((body, error.kind()), (vec![0, 1, 2], io::ErrorKind::Other));
     }
 
     #[test]
@@ -80,7 +59,7 @@ mod tests {
         let started = Instant::now();
         let endless = Endless(0, || std::thread::sleep(limit));
         let mut body = Vec::new();
-        let error = Watched::new(endless, limit, None).read_to_end(&mut body).unwrap_err();
+        let error = Watched::new(endless, limit).read_to_end(&mut body).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(body.len() <= 3 && started.elapsed() >= limit, "{body:?}");
     }

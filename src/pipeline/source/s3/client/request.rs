@@ -17,6 +17,7 @@ use crate::auth::aws::signature::{Scope, sign};
 pub(super) struct GetRequest {
     /// The key of the object; empty for a listing.
     pub(super) key: String,
+    /// The parameters of a listing; empty for an object.
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) headers: Vec<(HeaderName, String)>,
 }
@@ -61,9 +62,11 @@ impl GetRequest {
 
     fn url(&self, place: &Place) -> Result<Url, GetError> {
         let mut text = format!("{}{}", place.base, uri_encode(&self.key, false));
-        for (n, (name, value)) in self.query.iter().enumerate() {
-            let separator = if n == 0 { '?' } else { '&' };
-            text.push_str(&format!("{separator}{name}={}", uri_encode(value, true)));
+        if self.key.is_empty() {
+            text.push_str("?list-type=2");
+        }
+        for (name, value) in &self.query {
+            text.push_str(&format!("&{name}={}", uri_encode(value, true)));
         }
         Url::parse(&text).map_err(|error| GetError::Other(error.to_string()))
     }

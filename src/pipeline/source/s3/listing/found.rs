@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
-
 use super::super::client::has_url;
 use super::super::{Object, address};
 use super::Listing;
 use super::page::Key;
 use crate::common::timestamp::parse_rfc3339_millis;
 use crate::config::s3::{BucketName, S3};
+use crate::http::http_date;
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_metadata_file};
 use crate::pipeline::archive::LOG_SUFFIXES;
 use crate::pipeline::source::{LeftOut, sort};
@@ -32,8 +30,8 @@ pub(super) struct Found<'b> {
     archives: HashMap<String, Key>,
     /// Further keys with the name of an archive in `archives`, by name.
     same: BTreeMap<String, BTreeSet<String>>,
-    /// Reason and storage class of keys that are left out, by address.
-    left_out: BTreeMap<String, (String, Option<String>)>,
+    /// Keys that are left out, by address.
+    left_out: BTreeMap<String, LeftOut>,
     /// Keys of SQLite logs.
     logs: HashSet<String>,
     unreadable: usize,
@@ -74,8 +72,7 @@ impl<'b> Found<'b> {
             }
             let name = name.to_owned();
             if let Some(why) = why_not(&key) {
-                let class = Some(key.storage_class).filter(|class| !class.is_empty());
-                self.left_out.insert(address(self.bucket, &key.key), (why, class));
+                self.leave_out(address(self.bucket, &key.key), why, key.storage_class);
                 continue;
             }
             match self.archives.get(&name) {
@@ -87,6 +84,11 @@ impl<'b> Found<'b> {
                 }
             }
         }
+    }
+
+    fn leave_out(&mut self, address: String, why: String, storage_class: Option<String>) {
+        let left_out = LeftOut { storage_class, ..LeftOut::new(&address, why) };
+        self.left_out.insert(address, left_out);
     }
 
     /// Returns the first keys of any kind.
@@ -108,7 +110,7 @@ impl<'b> Found<'b> {
                      S3_SQLITE_DB_PREFIX",
                     other.map_or("", String::as_str)
                 );
-                self.left_out.insert(this.clone(), (why, None));
+                self.leave_out(this.clone(), why, None);
             }
         }
         if self.unreadable > 0 {
@@ -116,14 +118,14 @@ impl<'b> Found<'b> {
                 "{} keys cannot be read: they are not UTF-8, or missing in the listing",
                 self.unreadable
             );
-            self.left_out.insert(address(self.bucket, self.prefix), (why, None));
+            self.leave_out(address(self.bucket, self.prefix), why, None);
         }
         let mut listing = Listing::default();
         for (name, Key { key, etag, bytes, modified, storage_class, .. }) in self.archives {
             let bytes = bytes.unwrap_or_default();
             let tag = etag.as_deref().map(Into::into);
             let log = log_beside(&key, &self.logs);
-            let storage_class = (!storage_class.is_empty()).then(|| storage_class.into());
+            let storage_class = storage_class.map(Into::into);
             listing.objects.insert(name.clone(), Object { key, etag, bytes, storage_class, log });
             listing.discovery.archives.push(Archive {
                 seconds: archive_seconds(&name),
@@ -135,13 +137,7 @@ impl<'b> Found<'b> {
             });
         }
         sort(&mut listing.discovery.archives);
-        let left_out = self.left_out.into_iter();
-        listing.discovery.left_out = left_out
-            .map(|(address, (reason, storage_class))| LeftOut {
-                storage_class,
-                ..LeftOut::new(address, reason)
-            })
-            .collect();
+        listing.discovery.left_out = self.left_out.into_values().collect();
         listing
     }
 }
@@ -168,7 +164,8 @@ fn name_of(key: &str) -> &str {
 
 /// Whether a key is an archive that must be restored before it can be read.
 pub(super) fn is_archived_archive(key: &Key) -> bool {
-    name_of(&key.key).ends_with(ARCHIVE_SUFFIX) && ARCHIVED.contains(&key.storage_class.as_str())
+    name_of(&key.key).ends_with(ARCHIVE_SUFFIX)
+        && key.storage_class.as_deref().is_some_and(|class| ARCHIVED.contains(&class))
 }
 
 /// Returns why an archive cannot be read; None if it can.
@@ -188,14 +185,14 @@ fn why_not(key: &Key) -> Option<String> {
     (is_archived_archive(key) && !key.is_restored).then(|| {
         format!(
             "it is archived (storage class {}): restore it (s3:RestoreObject) to load it",
-            key.storage_class
+            key.storage_class.as_deref().unwrap_or_default()
         )
     })
 }
 
 /// Parses a time as servers write it, in milliseconds since 1970; 0 if that fails.
 fn millis(text: &str) -> i64 {
-    let of_mails = || OffsetDateTime::parse(text, &Rfc2822).ok().map(|time| time.unix_timestamp() * 1000);
+    let of_mails = || http_date(text).map(|time| time.unix_timestamp() * 1000);
     parse_rfc3339_millis(text).or_else(of_mails).unwrap_or_default()
 }
 

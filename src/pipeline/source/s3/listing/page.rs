@@ -34,8 +34,8 @@ pub(super) struct Key {
     pub(super) bytes: Option<u64>,
     /// Modification time as listed; empty if missing.
     pub(super) modified: String,
-    /// Storage class; empty if missing.
-    pub(super) storage_class: String,
+    /// Storage class, if listed.
+    pub(super) storage_class: Option<String>,
     /// Whether an archived object has a restored copy, which is available for a while.
     pub(super) is_restored: bool,
     /// Whether the server may have replaced some characters of the key.
@@ -223,7 +223,7 @@ fn end(elements: &mut Elements, path: &[Vec<u8>], text: Vec<u8>) {
                 [b"ETag"] => rest.etag = Some(words()).filter(|etag| !bare_etag(etag).is_empty()),
                 [b"Size"] => rest.bytes = words().parse().ok(),
                 [b"LastModified"] => rest.modified = words(),
-                [b"StorageClass"] => rest.storage_class = words(),
+                [b"StorageClass"] => rest.storage_class = Some(words()).filter(|class| !class.is_empty()),
                 [b"RestoreStatus", b"RestoreExpiryDate"] => rest.is_restored = true,
                 _ => {}
             }

@@ -77,7 +77,7 @@ impl Pages {
     /// So encoding is requested only if keys have characters that a page cannot hold otherwise.
     pub(super) fn read(&mut self, client: &Client) -> Result<Page, GetError> {
         let prefix = &client.settings().prefix;
-        let mut query = vec![("list-type", "2".to_owned())];
+        let mut query = Vec::new();
         if !prefix.is_empty() {
             query.push(("prefix", prefix.clone()));
         }
@@ -129,11 +129,10 @@ pub(super) fn ask(
 ) -> Result<Page, GetError> {
     let asking = client.clone();
     client.unless_stopped(move || {
-        let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let mut response = asking.get("", &query, header.as_slice())?;
+        let mut response = asking.get("", query, header.into_iter().collect())?;
         let mut body = Vec::new();
         let host = asking.host();
-        Watched::new(response.body_mut().as_reader(), PAGE_LIMIT, Some(&asking.stop))
+        Watched::new(response.body_mut().as_reader(), PAGE_LIMIT)
             .take(PAGE_BYTES)
             .read_to_end(&mut body)
             .map_err(|error| {

@@ -74,7 +74,7 @@ fn keys_of_the_same_name_are_all_left_out() {
 #[test]
 fn unreadable_archives_are_left_out_with_a_reason() {
     let archived =
-        |class: &str, is_restored| Key { storage_class: class.into(), is_restored, ..key("g.db.zip") };
+        |class: &str, is_restored| Key { storage_class: Some(class.into()), is_restored, ..key("g.db.zip") };
     for (odd, why) in [
         (key("../a.db.zip"), ".."),
         (Key { bytes: None, ..key("s.db.zip") }, "size"),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crossbeam_channel::unbounded;
+
 use super::*;
 use crate::process::shutdown::StopReason;
 

@@ -39,7 +39,7 @@ fn used_elements_are_read_in_any_order() {
         etag: Some("\"e\"".into()),
         bytes: Some(7),
         modified: "2025-12-18T00:00:00.000Z".into(),
-        storage_class: "GLACIER".into(),
+        storage_class: Some("GLACIER".into()),
         is_restored: true,
         is_garbled: false,
     };
