@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::answer::{NoAnswer, answer, pages_as_outages};
 use super::client::{Client, ContentType, RequestLimits};
 use super::flat::Values;
-use super::retrying::{policy, retry};
+use super::retrying::{AT_ONCE, policy, retry};
 use crate::common::exit::Failure;
 use crate::common::text::percent_encoded;
 use crate::config;
@@ -196,7 +196,7 @@ impl LoadSettings {
         let server = "restoring the index settings: Elasticsearch";
         let budget = Some(RESTORE_LIMIT.saturating_sub(2 * CALL_LIMIT));
         let retries = Retries::new(&never, Policy { server, ..policy(budget) });
-        if let Err(unanswered) = retry(&retries, |_| self.restore_until(Some(end))) {
+        if let Err(unanswered) = retry(&retries, AT_ONCE, |_| self.restore_until(Some(end))) {
             return Err(self.not_restored(&unanswered.last));
         }
         self.remove_record()

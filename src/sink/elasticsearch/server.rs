@@ -18,9 +18,7 @@ use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 use crate::sink::elasticsearch::preflight::{self, Needs, Report};
-use crate::sink::elasticsearch::retrying::{
-    MOVING, policy, retry, retry_for, retry_for_until_stopped, retry_until_stopped,
-};
+use crate::sink::elasticsearch::retrying::{AT_ONCE, MOVING, policy, retry, retry_until_stopped};
 use crate::sink::elasticsearch::targets::{Target, Targets};
 
 /// The server that a run writes to.
@@ -107,13 +105,13 @@ impl Server {
         let retries = Retries::new(stop, policy(self.budget));
         if load_settings.are_changed() {
             log::warn!("an earlier run has not restored the index settings: this run restores them first");
-            retry(&retries, |_| load_settings.restore())?;
+            retry(&retries, AT_ONCE, |_| load_settings.restore())?;
             load_settings.remove_record()?;
         }
         if tunes {
-            let plan = retry(&retries, |_| load_settings.plan(&self.loaded))?;
+            let plan = retry(&retries, AT_ONCE, |_| load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
-            let shown = retry(&retries, |_| load_settings.apply())?;
+            let shown = retry(&retries, AT_ONCE, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
         }
         Ok(())
@@ -134,7 +132,7 @@ impl Server {
             Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error),
             Ok(_) | Err(_) => Ok(()),
         };
-        Ok(retry_for_until_stopped(&self.retries(stop), MOVING, look)?)
+        Ok(retry_until_stopped(&self.retries(stop), MOVING, look)?)
     }
 
     /// Flushes the indices if a confirmation does not mean that a document is on disk. Checks that the indices behind the
@@ -145,12 +143,12 @@ impl Server {
         let Names { posts, tombstones, .. } = self.names;
         let both = format!("{posts},{tombstones}");
         if seen.unsynced.is_some() {
-            retry(&retries, |call| {
+            retry(&retries, AT_ONCE, |call| {
                 pages_as_outages(&self.client.within(call).recording_pages(), |client| flush(client, &both))
             })?;
         }
         let look = |call| refresh(&self.targets, &self.throttle, &self.client.within(call), seen.generation);
-        Ok(retry_for(&retries, MOVING, look)?.generation)
+        Ok(retry(&retries, MOVING, look)?.generation)
     }
 
     /// Returns the retries of requests made while the senders are at work, which share their outages.
@@ -195,7 +193,7 @@ impl PreflightRequests<'_> {
         let outages = Retries::new(self.stop, policy(self.budget));
         let Some(page_budget) = self.page_budget else {
             let client = self.client.clone();
-            return Ok(retry_until_stopped(&outages, move |limit| {
+            return Ok(retry_until_stopped(&outages, AT_ONCE, move |limit| {
                 let client = client.within(limit).recording_pages();
                 ask(&client).inspect(|_| client.expect_pages())
             })?);
@@ -206,7 +204,7 @@ impl PreflightRequests<'_> {
         loop {
             let doubts_answers = doubts.next().is_some();
             let (client, ask) = (self.client.clone(), ask.clone());
-            let asked = retry_until_stopped(&outages, move |limit| {
+            let asked = retry_until_stopped(&outages, AT_ONCE, move |limit| {
                 let client = client.within(limit).recording_pages();
                 match (ask(&client), client.page()) {
                     (Err(refused @ NoAnswer::Refused(_)), Some(page)) => {

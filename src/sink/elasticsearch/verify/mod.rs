@@ -16,7 +16,7 @@ use self::judge::{Judged, Verdict, judge};
 use super::Elasticsearch;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
-use super::retrying::{MOVING, policy, retry_for_until_stopped};
+use super::retrying::{MOVING, policy, retry_until_stopped};
 use crate::common::exit::Failure;
 use crate::common::mutex::Mutex;
 use crate::common::timestamp::now_millis;
@@ -129,7 +129,7 @@ impl<'r> Verifier<'r> {
         let retries = Retries::new(stop, policy(server.budget));
         let (targets, client) = (server.targets.clone(), server.client.clone());
         let refresh = move |call| targets.refresh(&client.within(call), seen);
-        match retry_for_until_stopped(&retries, MOVING, refresh) {
+        match retry_until_stopped(&retries, MOVING, refresh) {
             Ok(now) => Ok(now.generation != seen),
             Err(unanswered) => {
                 stop.fail(unanswered.into());
