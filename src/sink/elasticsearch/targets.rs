@@ -173,14 +173,16 @@ impl Target {
         self.is_known && self.members.iter().all(|member| member.name != self.name)
     }
 
+    /// Returns the name to use in requests for one of the indices. An alias of one index is named itself, since the
+    /// credentials may cover only the alias.
+    pub fn name_for<'a>(&'a self, index: &'a str) -> &'a str {
+        if self.members.len() > 1 { index } else { &self.name }
+    }
+
     /// Returns the names under which documents are looked up, and whether each requires routing. Ids are unique only
-    /// per index, so all indices of an alias are listed. An alias of one index is listed itself, since the credentials
-    /// may cover only the alias.
+    /// per index, so all indices of an alias are listed.
     pub fn look_up_in(&self) -> impl Iterator<Item = (&str, bool)> {
-        let by_name = self.members.len() < 2;
-        self.members
-            .iter()
-            .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
+        self.members.iter().map(|member| (self.name_for(&member.name), member.requires_routing))
     }
 
     /// Returns the names to search, separated by commas: the name itself, or its indices if the name hides documents.

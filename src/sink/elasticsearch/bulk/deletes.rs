@@ -174,14 +174,10 @@ impl Bulk<'_> {
             return Ok(());
         }
         let targets = self.targets.now();
-        // An alias of one index is named itself, since the credentials may cover only the alias.
-        let name = |(kind, _, index): &(ActionKind, &Action, String)| match targets.of(*kind) {
-            target if target.members.len() < 2 => target.name.clone(),
-            _ => index.clone(),
-        };
-        let names: Vec<String> = copies.iter().map(name).collect();
+        let names: Vec<&str> =
+            copies.iter().map(|(kind, _, index)| targets.of(*kind).name_for(index)).collect();
         let asked = copies.iter().zip(&names).flat_map(|((_, action, _), name)| {
-            [true, false].map(|with_routing| (&**name, with_routing, &*action.id))
+            [true, false].map(|with_routing| (*name, with_routing, &*action.id))
         });
         let found = self.look_up_routings(&asked.collect::<Vec<_>>())?;
         let (mut body, mut ranges, mut actions) = (Vec::new(), Vec::new(), Vec::new());
