@@ -42,13 +42,13 @@ use bulk::{Bulk, ExpectContinue, Notices, Sizes};
 use encode::VectorEncoding;
 use encode::document::write_action;
 use server::Server;
-use vectors::{Prover, Sample, Vectors};
+use vectors::{Prover, Sample};
 
 /// The sink for a server that has passed preflight.
 pub struct Elasticsearch<'r> {
     server: &'r Server,
     bulk: Bulk<'r>,
-    vectors: Vectors,
+    vectors: Prover,
     stop: &'r Stop,
 }
 
@@ -89,10 +89,7 @@ impl Sink for Elasticsearch<'_> {
                 &self.bulk,
             ),
             // Every server takes arrays. If base64 is required, preflight has proven that the server takes it.
-            Document::Tombstone(_) | Document::Replayed(_) => match &self.vectors {
-                Vectors::Decided(encoding) => *encoding,
-                Vectors::Auto(_) => VectorEncoding::Array,
-            },
+            Document::Tombstone(_) | Document::Replayed(_) => self.vectors.so_far(),
         };
         write_action(body, self.server.names, action, document, vectors, now_millis());
     }
@@ -111,16 +108,12 @@ impl Sink for Elasticsearch<'_> {
 }
 
 /// Decides how vectors are encoded.
-fn decide(choice: VectorChoice, server: &Server) -> Vectors {
-    match (choice, &server.dense_vectors) {
-        (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
-        (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),
-        (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(index.clone())),
-        (VectorChoice::Auto, None) => {
-            log::info!(
-                "vectors are sent as arrays: not every vector field of posts is mapped as dense_vector"
-            );
-            Vectors::Decided(VectorEncoding::Array)
+fn decide(choice: VectorChoice, server: &Server) -> Prover {
+    if choice == VectorChoice::Auto {
+        if server.targets.now().posts.dense_vectors {
+            return Prover::default();
         }
+        log::info!("vectors are sent as arrays: not every vector field of posts is mapped as dense_vector");
     }
+    Prover::decided(VectorEncoding::untested(choice))
 }

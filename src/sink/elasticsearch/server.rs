@@ -19,7 +19,7 @@ use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 use crate::sink::elasticsearch::preflight::{self, Needs, Report};
 use crate::sink::elasticsearch::retrying::{AT_ONCE, MOVING, policy, retry, retry_until_stopped};
-use crate::sink::elasticsearch::targets::{Target, Targets};
+use crate::sink::elasticsearch::targets::Targets;
 
 /// The server that a run writes to.
 pub struct Server {
@@ -29,9 +29,6 @@ pub struct Server {
     pub throttle: Arc<Throttle>,
     /// The indices behind the names.
     pub targets: Arc<LiveTargets>,
-    /// Name of the one index or alias that posts are written to, if its vectors are all `dense_vector`; None: they are
-    /// not.
-    pub dense_vectors: Option<String>,
     /// Names to write to.
     pub names: Names,
     /// Ingest pipeline that replaces the index's default.
@@ -74,7 +71,6 @@ impl Server {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
         }
-        let dense_vectors = targets.posts.dense_vectors.then(|| single_index(&targets.posts));
         let loaded = LoadedIndices {
             posts: targets.posts.write_index.clone(),
             tombstones: targets.tombstones.write_index.clone(),
@@ -84,7 +80,6 @@ impl Server {
             client,
             throttle,
             targets: Arc::new(LiveTargets::new(targets)),
-            dense_vectors,
             names: needs.names,
             pipeline: needs.pipeline,
             created,
@@ -226,11 +221,4 @@ impl PreflightRequests<'_> {
             }
         }
     }
-}
-
-/// Returns the name under which documents written to the target are read. An alias of one index is preferred, since the
-/// key may cover only the alias.
-fn single_index(target: &Target) -> String {
-    let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
-    name.clone()
 }
