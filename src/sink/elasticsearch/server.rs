@@ -14,7 +14,7 @@ use crate::sink::elasticsearch::answer::{NoAnswer, pages_as_outages};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;
 use crate::sink::elasticsearch::live_targets::LiveTargets;
-use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
+use crate::sink::elasticsearch::load_settings::LoadSettings;
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 use crate::sink::elasticsearch::preflight::{self, Needs, Report};
@@ -35,7 +35,6 @@ pub struct Server {
     pub pipeline: Option<&'static str>,
     /// Indices created for this run.
     pub created: Vec<String>,
-    loaded: LoadedIndices,
     /// How long to wait for an unavailable server; None: without limit.
     pub budget: Option<Duration>,
 }
@@ -71,10 +70,6 @@ impl Server {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
         }
-        let loaded = LoadedIndices {
-            posts: targets.posts.write_index.clone(),
-            tombstones: targets.tombstones.write_index.clone(),
-        };
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
         Ok(Self {
             client,
@@ -83,7 +78,6 @@ impl Server {
             names: needs.names,
             pipeline: needs.pipeline,
             created,
-            loaded,
             budget,
         })
     }
@@ -100,11 +94,12 @@ impl Server {
         let retries = Retries::new(stop, policy(self.budget));
         if load_settings.are_changed() {
             log::warn!("an earlier run has not restored the index settings: this run restores them first");
-            retry(&retries, AT_ONCE, |_| load_settings.restore())?;
+            retry(&retries, AT_ONCE, |_| load_settings.restore(None))?;
             load_settings.remove_record()?;
         }
         if tunes {
-            let plan = retry(&retries, AT_ONCE, |_| load_settings.plan(&self.loaded))?;
+            let targets = self.targets.now();
+            let plan = retry(&retries, AT_ONCE, |_| load_settings.plan(&targets))?;
             load_settings.record(plan)?;
             let shown = retry(&retries, AT_ONCE, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
@@ -186,30 +181,21 @@ impl PreflightRequests<'_> {
         ask: impl Fn(&Client) -> Result<T, NoAnswer> + Clone + Send + 'static,
     ) -> Result<T, Failure> {
         let outages = Retries::new(self.stop, policy(self.budget));
-        let Some(page_budget) = self.page_budget else {
-            let client = self.client.clone();
-            return Ok(retry_until_stopped(&outages, AT_ONCE, move |limit| {
-                let client = client.within(limit).recording_pages();
-                ask(&client).inspect(|_| client.expect_pages())
-            })?);
-        };
-        let pages = Retries::new(self.stop, policy(Some(page_budget)));
+        let waits_for_pages = self.page_budget.is_some();
+        let pages = Retries::new(self.stop, policy(self.page_budget));
         let mut patience = pages.patience();
         let mut doubts = 0..MAX_DOUBTS;
         loop {
-            let doubts_answers = doubts.next().is_some();
+            let doubts_answers = waits_for_pages && doubts.next().is_some();
             let (client, ask) = (self.client.clone(), ask.clone());
             let asked = retry_until_stopped(&outages, AT_ONCE, move |limit| {
                 let client = client.within(limit).recording_pages();
                 match (ask(&client), client.page()) {
-                    (Err(refused @ NoAnswer::Refused(_)), Some(page)) => {
+                    (Err(refused @ NoAnswer::Refused(_)), Some(page)) if waits_for_pages => {
                         Ok(Err(format!("{}; {refused}", foreign_answer(&page))))
                     }
                     (Ok(_), Some(page)) if doubts_answers => Ok(Err(foreign_answer(&page))),
-                    (answer, _) => {
-                        client.expect_pages();
-                        answer.map(Ok)
-                    }
+                    (answer, _) => answer.inspect(|_| client.expect_pages()).map(Ok),
                 }
             })?;
             match asked {
