@@ -49,8 +49,6 @@ pub struct Client {
     stop: Option<Stop>,
     /// Gzip level of bulk requests; 0 sends them uncompressed.
     compression: u8,
-    /// Counter of the bytes of bulk requests as sent, after compression.
-    bytes_on_wire: Arc<OnceLock<Arc<AtomicU64>>>,
     /// Whether the server, or a proxy in front of it, has refused `Expect`.
     refuses_expect: Arc<AtomicBool>,
     /// The product, once it is known.
@@ -92,7 +90,6 @@ impl Client {
             limits,
             stop: None,
             compression: settings.compression,
-            bytes_on_wire: Arc::default(),
             refuses_expect: Arc::default(),
             product: Arc::default(),
             outages: Arc::default(),
@@ -106,12 +103,6 @@ impl Client {
     /// Returns a client whose requests that are under way at this stop go to no further node.
     pub fn stopping_at(self, stop: &Stop) -> Self {
         Self { stop: Some(stop.clone()), ..self }
-    }
-
-    /// Counts the bytes of bulk requests, as sent, into `counter`.
-    pub fn count_bytes(&self, counter: Arc<AtomicU64>) {
-        // There is one run, with one counter.
-        let _ = self.bytes_on_wire.set(counter);
     }
 
     /// Returns a client that shares everything, but limits a request to this time.
@@ -246,21 +237,18 @@ impl Client {
         let counted = Sent::default();
         let ask = Outgoing::with_body(Method::POST, path, ContentType::Ndjson, body);
         let ask = self.compressed(Outgoing { expects_continue, sent: Some(&counted), ..ask });
-        let on_wire = ask.body.as_ref().map_or(0, |body| body.len() as u64);
+        let whole = ask.body.as_ref().map_or(0, |body| body.len() as u64);
         let reply = self.send(&ask).map(|answered| answered.reply);
-        let sent = counted.bytes.get();
-        if let Some(counter) = self.bytes_on_wire.get() {
-            counter.fetch_add(sent, Ordering::Relaxed);
-        }
-        let expect_answer = match (expects_continue, sent) {
+        let on_wire = counted.bytes.get();
+        let expect_answer = match (expects_continue, on_wire) {
             (false, _) => ExpectAnswer::NotAsked,
-            (true, 0) if on_wire > 0 && reply.is_ok() => ExpectAnswer::Refused,
+            (true, 0) if whole > 0 && reply.is_ok() => ExpectAnswer::Refused,
             _ if counted.unanswered.get() => ExpectAnswer::NoAnswer,
             _ => ExpectAnswer::Accepted,
         };
         // Converts compressed bytes to bytes of the body, in proportion.
-        let whole = u128::from(sent) * body.len() as u128 / u128::from(on_wire.max(1));
-        Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), expect_answer }
+        let sent = u128::from(on_wire) * body.len() as u128 / u128::from(whole.max(1));
+        Posted { reply, sent: u64::try_from(sent).unwrap_or(u64::MAX), on_wire, expect_answer }
     }
 
     /// Records whether the reply to a request for this path was a page.
@@ -275,11 +263,6 @@ impl Client {
         } else {
             pages.1 = true;
         }
-    }
-
-    /// Records that a proxy has answered instead of the server, without a connection to it.
-    fn record_refusal(&self, why: &str) {
-        self.pages.lock().0 = Some(why.to_owned());
     }
 
     /// Compresses a body, if compression is configured.

@@ -61,7 +61,6 @@ impl<'r> Elasticsearch<'r> {
         stop: &'r Stop,
         counters: &'r RequestCounters,
     ) -> Self {
-        server.client.count_bytes(counters.bytes_on_wire.clone());
         let bulk = Bulk {
             client: &server.client,
             throttle: &server.throttle,

@@ -78,8 +78,10 @@ impl<'r> Bulk<'r> {
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
             // Only before the body is under way can a server refuse a request without reading it.
             let expects_continue = interrupted || self.expect.applies(Instant::now());
-            let Posted { reply, sent, expect_answer } = client.post_bulk(&path, body, expects_continue);
+            let Posted { reply, sent, on_wire, expect_answer } =
+                client.post_bulk(&path, body, expects_continue);
             self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
+            self.counters.bytes_on_wire.fetch_add(on_wire, Ordering::Relaxed);
             self.expect.learn(expect_answer, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
             let reply = read(reply)?;
             let items = judge_items(&reply.body, operation, &ids, &versions, &holds)

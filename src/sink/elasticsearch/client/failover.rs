@@ -21,7 +21,8 @@ impl Client {
         let result = result.map_err(|error| self.outage_if_trusted_before(error));
         match &result {
             Ok(answered) => self.record_page(ask.path, &answered.reply),
-            Err(TransportError::RefusedByProxy(why)) => self.record_refusal(why),
+            // The proxy has answered instead of the server, without a connection to it.
+            Err(TransportError::RefusedByProxy(why)) => self.pages.lock().0 = Some(why.clone()),
             Err(_) => {}
         }
         result

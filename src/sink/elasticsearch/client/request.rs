@@ -78,6 +78,8 @@ pub struct Posted {
     pub reply: Result<Reply, TransportError>,
     /// Bytes of the body that were sent, before compression. A body sent to several nodes counts for each.
     pub sent: u64,
+    /// The same bytes as sent, after compression.
+    pub on_wire: u64,
     /// Answer to `Expect`.
     pub expect_answer: ExpectAnswer,
 }
