@@ -44,11 +44,6 @@ impl Targets {
         self.posts.is_alias() && self.tombstones.is_alias()
     }
 
-    /// Returns how long the versions of deletes are remembered.
-    pub fn gc_deletes(&self) -> Duration {
-        self.posts.gc_deletes
-    }
-
     /// Returns why writes to `self` do not count for `now`; None: they do.
     pub(super) fn change_to(&self, now: &Self) -> Option<String> {
         for (before, after) in [(&self.posts, &now.posts), (&self.tombstones, &now.tombstones)] {

@@ -98,7 +98,7 @@ impl Bulk<'_> {
                 deleted.add(outcome);
             }
         })
-        .run()
+        .run(None)
     }
 
     /// Looks for posts in the indices that deletes through the alias do not reach.
@@ -159,7 +159,7 @@ impl Bulk<'_> {
             }
             (None, _) => {}
         })
-        .run()?;
+        .run(None)?;
         again.sort_unstable();
         again.dedup();
         Ok(again)
@@ -196,7 +196,7 @@ impl Bulk<'_> {
         }
         let lines = BodyLines { operation: Operation::DeleteFound, body: &body, ranges, actions };
         // A copy that has changed belongs to another writer, who deletes it.
-        Settling::new(self, &lines, &mut |_, _| ()).run()
+        Settling::new(self, &lines, &mut |_, _| ()).run(None)
     }
 }
 

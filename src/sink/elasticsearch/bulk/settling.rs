@@ -4,7 +4,6 @@
 mod items;
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::time::Instant;
 
 use super::lines::{BodyLines, halves};
@@ -32,9 +31,7 @@ pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
     lines: &'s BodyLines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
-    /// The lines without an outcome, before the first request.
-    left: Vec<usize>,
-    /// When they were looked up, if that is done already.
+    /// When the lines were looked up, if that is done already.
     looked_up: Option<Instant>,
     /// Whether the server has judged any action.
     judged: bool,
@@ -66,12 +63,10 @@ impl<'s, 'r> Settling<'s, 'r> {
         lines: &'s BodyLines<'s>,
         on_final: &'s mut dyn FnMut(usize, Final),
     ) -> Self {
-        let left = (0..lines.ranges.len()).collect();
         Self {
             bulk,
             lines,
             on_final,
-            left,
             looked_up: None,
             judged: false,
             refused: Vec::new(),
@@ -79,20 +74,15 @@ impl<'s, 'r> Settling<'s, 'r> {
         }
     }
 
-    /// Uses what was looked up for these lines before.
-    pub(super) fn looked_up(mut self, looked_up: Option<LookedUp>) -> Self {
+    /// Sends until each line has an outcome. `looked_up` is what was looked up for the lines before.
+    pub(super) fn run(mut self, looked_up: Option<LookedUp>) -> Result<(), Stopped> {
+        let mut left: Vec<usize> = (0..self.lines.ranges.len()).collect();
         if let Some(LookedUp { at, tombstones, .. }) = looked_up {
-            let mut left = mem::take(&mut self.left);
             let (asked, _) = self.lines.to_look_up(&left);
             self.suppress_found(&mut left, asked, tombstones);
-            (self.left, self.looked_up) = (left, Some(at));
+            self.looked_up = Some(at);
         }
-        self
-    }
-
-    /// Sends until each line has an outcome.
-    pub(super) fn run(mut self) -> Result<(), Stopped> {
-        let mut parts = self.lines.parts(&self.left, self.bulk.limits);
+        let mut parts = self.lines.parts(&left, self.bulk.limits);
         while let Some(part) = parts.pop() {
             let halves = if self.is_too_large(&part) { Some(halves(part)) } else { self.settle(part)? };
             parts.extend(halves.into_iter().flatten());
@@ -132,7 +122,7 @@ impl<'s, 'r> Settling<'s, 'r> {
             }
             let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
             // How long the lines have waited is known only once there is a permit.
-            if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
+            if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().posts.gc_deletes / 2) {
                 let begun = Instant::now();
                 let Some(returned) = self.suppress(permit, &mut part, &mut look_up_patience)? else {
                     continue;
