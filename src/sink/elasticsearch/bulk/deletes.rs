@@ -11,11 +11,12 @@
 use super::Bulk;
 use super::batch_report::{BatchReport, Final};
 use super::lines::BodyLines;
+use super::look_up::{LOOK_UP, LOOK_UP_ROUTINGS};
 use super::reply::{Operation, Refusal};
 use super::settling::Settling;
 use crate::model::{Action, ActionKind, INDEX_TAKES_NO_WRITES, Version};
 use crate::retry::throttle::Stopped;
-use crate::sink::elasticsearch::encode::action::{TargetFields, write_delete, write_delete_found};
+use crate::sink::elasticsearch::encode::action::{write_delete, write_delete_found};
 use crate::sink::elasticsearch::targets::{Member, Targets, routing_of};
 
 /// Outcome of the deletes of one id.
@@ -121,7 +122,7 @@ impl Bulk<'_> {
             .iter()
             .map(|(_, action, member)| (&*member.name, member.requires_routing, &*action.id))
             .collect();
-        let found = self.look_up_documents(&ids)?;
+        let found = self.look_up_documents(LOOK_UP, &ids)?;
         let posts = asked.into_iter().zip(found).filter_map(|((nth, action, member), found)| {
             let place = found?.place.unwrap_or_default();
             let (index, requires_routing, block) =
@@ -142,8 +143,7 @@ impl Bulk<'_> {
             }
             let start = body.len();
             let routing = routing_of(&post.action.id, post.requires_routing);
-            let target_fields = TargetFields { routing, ..TargetFields::default() };
-            write_delete_found(&mut body, &post.index, &post.action.id, post.place, target_fields);
+            write_delete_found(&mut body, &post.index, &post.action.id, post.place, routing);
             ranges.push(start..body.len());
             actions.push(post.action);
             nths.push(post.nth);
@@ -179,7 +179,7 @@ impl Bulk<'_> {
         let asked = copies.iter().zip(&names).flat_map(|((_, action, _), name)| {
             [true, false].map(|with_routing| (*name, with_routing, &*action.id))
         });
-        let found = self.look_up_routings(&asked.collect::<Vec<_>>())?;
+        let found = self.look_up_documents(LOOK_UP_ROUTINGS, &asked.collect::<Vec<_>>())?;
         let (mut body, mut ranges, mut actions) = (Vec::new(), Vec::new(), Vec::new());
         for (((_, action, _), name), found) in copies.iter().zip(&names).zip(found.chunks(2)) {
             let [Some(copy), document] = found else { continue };
@@ -188,9 +188,7 @@ impl Bulk<'_> {
                 continue;
             }
             let start = body.len();
-            let target_fields =
-                TargetFields { routing: routing_of(&action.id, true), ..TargetFields::default() };
-            write_delete_found(&mut body, name, &action.id, place, target_fields);
+            write_delete_found(&mut body, name, &action.id, place, routing_of(&action.id, true));
             ranges.push(start..body.len());
             actions.push(*action);
         }
