@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::answer::{NoAnswer, answer};
 use super::client::{Client, Reply};
+use super::flat::{self, Values};
 use super::outcome::is_not_offered;
 
 /// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
@@ -33,8 +34,10 @@ pub(super) type Indices = BTreeMap<String, Index>;
 pub(super) struct Index {
     pub(super) aliases: Option<BTreeMap<String, Alias>>,
     pub(super) mappings: Option<Value>,
-    pub(super) settings: Option<Value>,
-    pub(super) defaults: Option<Value>,
+    #[serde(default, deserialize_with = "flat::read")]
+    pub(super) settings: Option<Values>,
+    #[serde(default, deserialize_with = "flat::read")]
+    pub(super) defaults: Option<Values>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]

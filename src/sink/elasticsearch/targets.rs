@@ -147,22 +147,28 @@ impl Target {
     /// Creates an alias of the one index `{name}_v1`.
     pub(super) fn of_one_index(name: &str) -> Self {
         let write_index = format!("{name}_v1");
+        let members = vec![Member::unknown(&write_index)];
+        Self { members, write_index, is_known: true, durability_async: false, ..Self::unknown(name) }
+    }
+}
+
+impl Target {
+    /// Creates what is assumed if the server shows nothing about a name: one index without problems.
+    pub(super) fn unknown(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            members: vec![Member::unknown(&write_index)],
-            write_index,
-            is_known: true,
+            members: vec![Member::unknown(name)],
+            write_index: name.to_owned(),
+            is_known: false,
             gc_deletes: Duration::ZERO,
-            durability_async: false,
+            durability_async: true,
             dense_vectors: false,
             unsearchable: Vec::new(),
             hides_documents: false,
             routing: None,
         }
     }
-}
 
-impl Target {
     /// Returns whether the name is an alias.
     pub fn is_alias(&self) -> bool {
         self.is_known && self.members.iter().all(|member| member.name != self.name)
