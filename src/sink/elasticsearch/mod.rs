@@ -49,7 +49,6 @@ pub struct Elasticsearch<'r> {
     server: &'r Server,
     bulk: Bulk<'r>,
     vectors: Prover,
-    stop: &'r Stop,
 }
 
 impl<'r> Elasticsearch<'r> {
@@ -76,7 +75,7 @@ impl<'r> Elasticsearch<'r> {
             sizes: Sizes::default(),
             expect: ExpectContinue::default(),
         };
-        Self { server, bulk, vectors: decide(vectors, server), stop }
+        Self { server, bulk, vectors: decide(vectors, server) }
     }
 }
 
@@ -102,7 +101,7 @@ impl Sink for Elasticsearch<'_> {
     }
 
     fn make_durable(&self) -> Result<Generation, Failure> {
-        self.server.make_durable(self.stop)
+        self.server.make_durable(self.bulk.stop)
     }
 }
 

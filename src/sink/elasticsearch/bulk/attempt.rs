@@ -161,7 +161,7 @@ impl<'r> Bulk<'r> {
 
 impl Bulk<'_> {
     /// Stops the run with a failure.
-    pub(super) fn fail<T>(&self, failure: Failure) -> Result<T, Stopped> {
+    pub(in crate::sink::elasticsearch) fn fail<T>(&self, failure: Failure) -> Result<T, Stopped> {
         self.stop.fail(failure);
         Err(Stopped)
     }

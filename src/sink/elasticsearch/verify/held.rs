@@ -93,7 +93,7 @@ impl Verifier<'_> {
     pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, FailedRequest> {
         let client = client.clone();
         let ask = move || client.post(&path, ContentType::Json, &body);
-        match self.elasticsearch.stop.unless_requested(ask) {
+        match self.elasticsearch.bulk.stop.unless_requested(ask) {
             Ok(Some(reply)) => read(reply),
             Ok(None) => Err((Answer::Retry("the run was stopped".to_owned()), None)),
             Err(error) => Err((Answer::Retry(format!("no thread can be started: {error}")), None)),
