@@ -51,9 +51,7 @@ impl Deleted {
 struct FoundPost<'d> {
     nth: usize,
     action: &'d Action,
-    index: String,
-    requires_routing: bool,
-    block: Option<&'static str>,
+    member: Member,
     place: (u64, u64),
 }
 
@@ -125,9 +123,7 @@ impl Bulk<'_> {
         let found = self.look_up_documents(LOOK_UP, &ids)?;
         let posts = asked.into_iter().zip(found).filter_map(|((nth, action, member), found)| {
             let place = found?.place.unwrap_or_default();
-            let (index, requires_routing, block) =
-                (member.name.clone(), member.requires_routing, member.block);
-            Some(FoundPost { nth, action, index, requires_routing, block, place })
+            Some(FoundPost { nth, action, member: member.clone(), place })
         });
         Ok(posts.collect())
     }
@@ -137,13 +133,13 @@ impl Bulk<'_> {
         let mut body = Vec::new();
         let (mut ranges, mut actions, mut nths) = (Vec::new(), Vec::new(), Vec::new());
         for post in found {
-            if let (Some(block), Some(deleted)) = (post.block, deleted.get_mut(post.nth)) {
-                deleted.add(Final::Refused(blocked(&post.index, block)));
+            if let (Some(block), Some(deleted)) = (post.member.block, deleted.get_mut(post.nth)) {
+                deleted.add(Final::Refused(blocked(&post.member.name, block)));
                 continue;
             }
             let start = body.len();
-            let routing = routing_of(&post.action.id, post.requires_routing);
-            write_delete_found(&mut body, &post.index, &post.action.id, post.place, routing);
+            let routing = routing_of(&post.action.id, post.member.requires_routing);
+            write_delete_found(&mut body, &post.member.name, &post.action.id, post.place, routing);
             ranges.push(start..body.len());
             actions.push(post.action);
             nths.push(post.nth);

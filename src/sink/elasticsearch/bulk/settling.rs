@@ -198,7 +198,7 @@ impl<'s, 'r> Settling<'s, 'r> {
     }
 
     /// Divides a refused part in halves. A single action is refused on its own.
-    fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: RefusedPart) -> Left {
+    fn divide(&mut self, part: Vec<usize>, mut refusal: Refusal, what: RefusedPart) -> Left {
         let [line] = part[..] else {
             self.bulk.counters.traffic.again(match what {
                 RefusedPart::Size(_) => Again::TooLarge,
@@ -209,14 +209,10 @@ impl<'s, 'r> Settling<'s, 'r> {
             }
             return Left::InHalves(part);
         };
-        self.refused.push(Refused { line, refusal: self.with_size(line, refusal), what });
+        // The size of the request is mostly that of the document.
+        refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&part)));
+        self.refused.push(Refused { line, refusal, what });
         Left::Again(Vec::new())
-    }
-
-    /// Adds the size of the refused request, which is mostly that of the document.
-    fn with_size(&self, line: usize, mut refusal: Refusal) -> Refusal {
-        refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&[line])));
-        refusal
     }
 
     /// Handles a connection that broke during a part.
