@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::flat::Values;
 use crate::sink::elasticsearch::load_settings::is_tuned;
-use crate::sink::elasticsearch::product::Product;
 
 /// Elasticsearch's default of `index.gc_deletes`.
 const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
@@ -48,11 +47,6 @@ pub(super) struct IndexSettings {
     pub(super) pipelines: Pipelines,
     /// Notes for users.
     pub(super) checks: Vec<Check>,
-}
-
-/// Returns the product, by the version that created an index.
-pub(super) fn product(settings: &Values) -> Option<Product> {
-    Product::of_version(settings.get("index.version.created")?)
 }
 
 /// Judges the `settings` of an index. `defaults` has the values of those that are not set.

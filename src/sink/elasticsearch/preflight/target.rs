@@ -24,39 +24,40 @@ pub(super) fn ask(
     name: &'static str,
     needs: Needs,
 ) -> Result<(Target, Vec<Check>), NoAnswer> {
-    let found = lookup::ask(client, name)?;
-    let settings = found.iter().flat_map(Indices::values).filter_map(|index| index.settings.as_ref());
-    settings.filter_map(settings::product).for_each(|product| client.set_product(product));
-    let product = client.product();
-    match found {
-        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_shown(client, name)),
-        Some(indices) if needs.reads_only => {
-            let (mut target, mut checks) = judge(name, &indices, needs, product)?;
-            if !target.is_known {
-                let resolved = lookup::resolve(client, name)?;
-                target.members = resolved.iter().map(|index| Member::unknown(index)).collect();
-            }
-            // A run that only reads does not care whether documents could be written.
-            checks.retain(|check| check.status == Status::Ok);
-            let closed =
-                |(index, found): (&String, &Index)| settings::judge_closed(index, found.settings.as_ref()?);
-            checks.extend(indices.iter().filter_map(closed));
-            Ok((target, checks))
-        }
-        Some(indices) => {
-            let (target, mut checks) = judge(name, &indices, needs, product)?;
-            if !target.is_known {
-                hidden::refuse_several(client, name)?;
-            }
-            if needs.offer {
-                checks.extend(offer(client, &target, &indices, needs)?);
-            }
-            Ok((target, checks))
-        }
+    let indices = match lookup::ask(client, name)? {
+        Some(indices) if indices.is_empty() && needs.create => return Err(mapping::not_shown(client, name)),
+        Some(indices) => indices,
         // No target exists yet.
-        None if needs.create => Err(NoAnswer::Refused(vec![judge_creation(client, name, needs)?])),
-        None => Err(missing(name)),
+        None if needs.create => return Err(NoAnswer::Refused(vec![judge_creation(client, name, needs)?])),
+        None => {
+            let text = format!("there is no index or alias {name}: create it, or run with --create-indices");
+            return Err(NoAnswer::refused(name, text));
+        }
+    };
+    let created = indices.values().filter_map(|index| index.settings.as_ref()?.get("index.version.created"));
+    created
+        .filter_map(|version| Product::of_version(version))
+        .for_each(|product| client.set_product(product));
+    let (mut target, mut checks) = judge(name, &indices, needs, client.product())?;
+    if needs.reads_only {
+        if !target.is_known {
+            let resolved = lookup::resolve(client, name)?;
+            target.members = resolved.iter().map(|index| Member::unknown(index)).collect();
+        }
+        // A run that only reads does not care whether documents could be written.
+        checks.retain(|check| check.status == Status::Ok);
+        let closed =
+            |(index, found): (&String, &Index)| settings::judge_closed(index, found.settings.as_ref()?);
+        checks.extend(indices.iter().filter_map(closed));
+    } else {
+        if !target.is_known {
+            hidden::refuse_several(client, name)?;
+        }
+        if needs.offer {
+            checks.extend(offer(client, &target, &indices, needs)?);
+        }
     }
+    Ok((target, checks))
 }
 
 /// Sends the server a document to judge, unless something must be fixed first.
@@ -122,7 +123,8 @@ pub(super) fn judge(
         }
         found => found?,
     };
-    let mut checks = vec![judge_indices(name, &write_index, indices)?];
+    let routing = indices.values().find_map(|found| alias(name, found)?.index_routing.clone());
+    let mut checks = vec![judge_indices(name, &write_index, indices.len(), routing.is_some())?];
     let judge_author =
         |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
     let mut target = Target {
@@ -132,7 +134,7 @@ pub(super) fn judge(
         durability_async: false,
         unsearchable: indices.iter().filter_map(judge_author).collect(),
         hides_documents: indices.values().filter_map(|found| alias(name, found)).any(Alias::hides_documents),
-        routing: indices.values().find_map(|found| alias(name, found)?.index_routing.clone()),
+        routing,
         ..Target::unknown(name)
     };
     let mut ignores_malformed = false;
@@ -185,11 +187,6 @@ fn not_shown(what: &'static str, index: &str, product: Product) -> Check {
     Check::warning(what, text)
 }
 
-fn missing(name: &'static str) -> NoAnswer {
-    let text = format!("there is no index or alias {name}: create it, or run with --create-indices");
-    NoAnswer::refused(name, text)
-}
-
 /// Returns the concrete index that takes new documents under a name.
 fn write_index(name: &'static str, indices: &Indices) -> Result<String, NoAnswer> {
     let refused = |text: &str| Err(NoAnswer::refused(name, format!("{name} {text}")));
@@ -225,10 +222,12 @@ fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
 }
 
 /// Reports several indices behind one name, since ids and versions are unique only per concrete index.
-fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, NoAnswer> {
-    let count = indices.len();
-    let has_routing =
-        indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some()));
+fn judge_indices(
+    name: &'static str,
+    write_index: &str,
+    count: usize,
+    has_routing: bool,
+) -> Result<Check, NoAnswer> {
     if count == 1 {
         let through = if name == write_index { "an index" } else { "an alias of one index" };
         if has_routing {
