@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, POST_FIELDS, vector_names};
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::lookup::property;
+use crate::sink::elasticsearch::lookup::{properties, property};
 
 mod templates;
 mod values;
@@ -148,15 +148,11 @@ pub(super) fn judge_foreign(
     let is_written = |name: &str| fields.iter().any(|&(field, _)| field == name);
     let ours = vector_names(choice);
     let is_vector = |name: &str| ours.iter().any(|field| field.name == name);
-    let names = |object: Option<&Value>| -> Vec<String> {
-        let fields = object.and_then(|object| object.get("properties")).and_then(Value::as_object);
-        fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
-    };
     let dotted = |name: &str| name.strip_prefix("embeddings.").is_some_and(is_vector);
-    let mut foreign: Vec<String> =
-        names(Some(mappings)).into_iter().filter(|name| !is_written(name) && !dotted(name)).collect();
-    let vectors = names(property(mappings, "embeddings")).into_iter().filter(|name| !is_vector(name));
-    foreign.extend(vectors.map(|name| format!("embeddings.{name}")));
+    let foreign = properties(mappings).filter(|(name, _)| !is_written(name) && !dotted(name));
+    let vectors = property(mappings, "embeddings").into_iter().flat_map(properties);
+    let vectors = vectors.filter(|(name, _)| !is_vector(name)).map(|(name, _)| format!("embeddings.{name}"));
+    let mut foreign: Vec<String> = foreign.map(|(name, _)| name.clone()).chain(vectors).collect();
     if foreign.is_empty() {
         return None;
     }
