@@ -37,12 +37,14 @@ pub use self::request::{ContentType, ExpectAnswer, Posted, RequestLimits};
 /// How long a request with `Expect` waits for an answer. Then its body is sent anyway.
 const EXPECT_LIMIT: Duration = Duration::from_secs(1);
 
+/// Time limit for name resolution, TCP connection and TLS handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
 /// Client for one cluster. Clones share connections and state.
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: Agent,
     nodes: Arc<Nodes>,
-    base_url: Arc<str>,
     auth: Auth,
     limits: RequestLimits,
     /// The end of the run, after which a request that is under way goes to no further node.
@@ -66,26 +68,24 @@ pub struct Client {
     masks_content: bool,
 }
 
+#[cfg(test)]
 impl Client {
-    /// Creates a client for the given server with [`RequestLimits::default`]. Opens no connection yet.
+    /// Creates a client with [`RequestLimits::default`].
+    pub(super) fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
+        Self::with_limits(settings, RequestLimits::default())
+    }
+}
+
+impl Client {
+    /// Creates a client for the given server. Opens no connection yet.
     ///
     /// # Errors
     ///
     /// Returns a usage failure if a certificate file cannot be used.
-    pub fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
-        Self::with_limits(settings, RequestLimits::default())
-    }
-
-    /// Like [`Client::new`], with other limits.
-    ///
-    /// # Errors
-    ///
-    /// Like [`Client::new`].
     pub fn with_limits(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Self, Failure> {
         Ok(Self {
-            agent: agent(settings, limits)?,
+            agent: agent(settings, limits.idle_connections)?,
             nodes: Arc::new(Nodes::new(settings.urls.clone())),
-            base_url: settings.urls.join(", ").into(),
             auth: settings.auth.clone(),
             limits,
             stop: None,
@@ -169,8 +169,8 @@ impl Client {
     }
 
     /// Returns the base URLs for messages. They hold no credentials.
-    pub fn base_url(&self) -> &str {
-        &self.base_url
+    pub fn base_url(&self) -> String {
+        self.urls().collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the base URLs.
@@ -198,30 +198,18 @@ impl Client {
     }
 
     /// Like [`Client::get`]; also returns the `Date` of the reply, if it has one.
-    ///
-    /// # Errors
-    ///
-    /// Like [`Client::get`].
     pub fn get_with_date(&self, path: &str) -> Result<(Reply, Option<String>), TransportError> {
         let Answered { reply, headers, .. } = self.send(&Outgoing::get(path))?;
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         Ok((reply, date))
     }
 
-    /// Sends a `POST` with `Content-Length`. The body is not copied.
-    ///
-    /// # Errors
-    ///
-    /// Like [`Client::get`].
+    /// Like [`Client::get`], but sends a `POST` with `Content-Length`. The body is not copied.
     pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
         Ok(self.send(&Outgoing::with_body(Method::POST, path, kind, body))?.reply)
     }
 
     /// Sends a `PUT`; otherwise like [`Client::post`].
-    ///
-    /// # Errors
-    ///
-    /// Like [`Client::get`].
     pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
         Ok(self.send(&Outgoing::with_body(Method::PUT, path, kind, body))?.reply)
     }
@@ -276,7 +264,7 @@ impl Client {
     }
 }
 
-fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agent, Failure> {
+fn agent(settings: &config::Elasticsearch, idle_connections: usize) -> Result<Agent, Failure> {
     let client_cert = settings.client_cert.as_ref();
     http::agent(&http::HttpSettings {
         ca_cert: settings.ca_cert.as_deref(),
@@ -284,8 +272,8 @@ fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agen
         client_cert: client_cert.map(|(certificate, key)| (certificate.as_path(), key.as_path())),
         is_https: settings.urls.iter().any(|url| url.starts_with("https:")),
         skip_tls_verify: settings.skip_tls_verify,
-        idle_connections: limits.idle_connections,
-        ..http::HttpSettings::new(&settings.proxies, limits.connect)
+        idle_connections,
+        ..http::HttpSettings::new(&settings.proxies, CONNECT_LIMIT)
     })
 }
 

@@ -57,7 +57,7 @@ impl LoadSettings {
     ///
     /// # Errors
     ///
-    /// Like [`left_changed`] and [`Client::new`].
+    /// Like [`left_changed`] and [`Client::with_limits`].
     pub fn open(settings: &config::Elasticsearch, state_file: &Path) -> Result<Self, Failure> {
         let client =
             Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;

@@ -12,8 +12,6 @@ use crate::http::TransportError;
 /// Limits of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// Time limit for name resolution, TCP connection and TLS handshake.
-    pub connect: Duration,
     /// Time limit for the whole request, from the first byte sent to the last one received.
     pub call: Duration,
     /// Like `call`, for requests made although the run is to stop.
@@ -26,12 +24,11 @@ pub struct RequestLimits {
 }
 
 impl Default for RequestLimits {
-    /// Returns the limits for one thread: 10 s to connect; 90 s for a request, more than the minute that Elasticsearch
-    /// itself waits for a primary shard; 10 s for a request that delays the end of a run; 64 MiB for a reply, many
-    /// times that of the largest bulk request.
+    /// Returns the limits for one thread: 90 s for a request, more than the minute that Elasticsearch itself waits for a
+    /// primary shard; 10 s for a request that delays the end of a run; 64 MiB for a reply, many times that of the largest
+    /// bulk request.
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(10),
             call: Duration::from_secs(90),
             last_call: Duration::from_secs(10),
             reply_bytes: 64 << 20,
