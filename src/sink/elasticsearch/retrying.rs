@@ -67,10 +67,6 @@ pub fn retry<T>(
 
 /// Like [`retry`], for requests whose answers are useless once the run is to stop, such as those of a preflight. A
 /// stop then does not wait for a silent server.
-///
-/// # Errors
-///
-/// Like [`retry`].
 pub fn retry_until_stopped<T: Send + 'static>(
     retries: &Retries<'_>,
     least: Duration,

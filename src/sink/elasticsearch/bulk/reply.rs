@@ -256,10 +256,6 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocume
 }
 
 /// Like [`judge_look_up`], with `_source`.
-///
-/// # Errors
-///
-/// See [`judge_look_up`].
 pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<FoundContent<'b>>>, Answer> {
     judge_documents(body, ids, |version, doc| FoundContent { version, source: doc.source })
 }
