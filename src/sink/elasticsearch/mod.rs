@@ -9,7 +9,6 @@ use crate::config::{BatchLimits, VectorChoice};
 use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
 use crate::observe::traffic::RequestCounters;
 use crate::process::shutdown::Stop;
-use crate::retry::patience::Retries;
 use crate::sink::Sink;
 use crate::sink::upcoming::Upcoming;
 
@@ -67,9 +66,7 @@ impl<'r> Elasticsearch<'r> {
             targets: &server.targets,
             pipeline: server.pipeline,
             limits,
-            retries: Retries::new(stop, retrying::policy(server.budget))
-                .shared_health(&*server.throttle)
-                .ending_the_run(),
+            retries: server.retries(stop).ending_the_run(),
             counters,
             notices: Notices::default(),
             sizes: Sizes::default(),

@@ -142,7 +142,7 @@ impl Server {
     }
 
     /// Returns the retries of requests made while the senders are at work, which share their outages.
-    fn retries<'s>(&'s self, stop: &'s Stop) -> Retries<'s> {
+    pub(super) fn retries<'s>(&'s self, stop: &'s Stop) -> Retries<'s> {
         Retries::new(stop, policy(self.budget)).shared_health(&*self.throttle)
     }
 }

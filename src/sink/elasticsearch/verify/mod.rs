@@ -126,10 +126,9 @@ impl<'r> Verifier<'r> {
     /// ones.
     fn have_targets_changed(&self, seen: Generation) -> Result<bool, Stopped> {
         let Elasticsearch { server, bulk, .. } = &self.elasticsearch;
-        let retries = Retries::new(bulk.stop, policy(server.budget));
         let (targets, client) = (server.targets.clone(), server.client.clone());
         let refresh = move |call| targets.refresh(&client.within(call), seen);
-        match retry_until_stopped(&retries, MOVING, refresh) {
+        match retry_until_stopped(&Retries::new(bulk.stop, policy(server.budget)), MOVING, refresh) {
             Ok(now) => Ok(now.generation != seen),
             Err(unanswered) => bulk.fail(unanswered.into()),
         }
