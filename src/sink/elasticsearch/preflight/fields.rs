@@ -57,13 +57,11 @@ pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check
     checks.extend(judge_unmapped(index, mappings, fields));
     checks.extend(judge_at_uri(index, mappings));
     for &(name, kind) in fields {
-        checks.extend(
-            property(mappings, name).into_iter().flat_map(|mapping| judge_field(index, name, kind, mapping)),
-        );
-        let template = template(mappings, name, kind).into_iter();
-        checks.extend(
-            template.flat_map(|mapping| of_template(index, |by| judge_field(by, name, kind, mapping))),
-        );
+        if let Some(mapping) = property(mappings, name) {
+            checks.extend(judge_field(index, name, kind, mapping));
+        } else if let Some(mapping) = template(mappings, name, kind) {
+            checks.extend(of_template(index, |by| judge_field(by, name, kind, mapping)));
+        }
     }
     checks
 }
@@ -82,8 +80,7 @@ fn template<'m>(mappings: &'m Value, name: &str, kind: Kind) -> Option<&'m Value
         Kind::Nested(_) | Kind::Object(_) => "object",
     };
     let guesses = Dynamic::of(mappings, Dynamic::Guess) == Dynamic::Guess;
-    let is_unmapped = guesses && property(mappings, name).is_none();
-    is_unmapped.then(|| templates::mapping_of(mappings, name, guessed)).flatten()
+    templates::mapping_of(mappings, name, guessed).filter(|_| guesses)
 }
 
 /// Judges a mapping that a dynamic template gives to a field. `judge` gets what to name as the one that maps it.
