@@ -5,7 +5,6 @@
 //! no request needs a cluster privilege: `GET /` answers 403 to a key that is for the indices alone.
 
 mod fields;
-mod hidden;
 mod privileges;
 mod probe;
 mod settings;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::probe::{self, Probe};
-use super::{Needs, fields, hidden, privileges, settings};
+use super::{Needs, fields, privileges, settings};
 use crate::model::FieldChoice;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::{Check, Status};
@@ -51,7 +51,7 @@ pub(super) fn ask(
         checks.extend(indices.iter().filter_map(closed));
     } else {
         if !target.is_known {
-            hidden::refuse_several(client, name)?;
+            lookup::refuse_several(client, name)?;
         }
         if needs.offer {
             checks.extend(offer(client, &target, &indices, needs)?);
