@@ -197,21 +197,20 @@ impl Bulk<'_> {
 pub(in crate::sink::elasticsearch) fn read(
     reply: Result<Reply, TransportError>,
 ) -> Result<Reply, FailedRequest> {
-    match reply {
+    let answer = match reply {
         Ok(reply) => match judge_answer(&reply) {
-            None => Ok(reply),
-            Some(answer) => Err((answer, reply.retry_after)),
+            None => return Ok(reply),
+            Some(answer) => return Err((answer, reply.retry_after)),
         },
         Err(TransportError::Tls(reason)) => {
             let message = format!("the certificate of ELASTICSEARCH_URL is refused: {reason}");
-            Err((Answer::Stop(Failure::new(ExitCode::Refused, message)), None))
+            Answer::Stop(Failure::new(ExitCode::Refused, message))
         }
-        Err(TransportError::Refused(reason)) => {
-            Err((Answer::Stop(Failure::new(ExitCode::Refused, reason)), None))
-        }
-        Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
-        Err(error @ TransportError::TimedOut) => Err((Answer::TooSlow(error.to_string()), None)),
-        Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),
-        Err(error) => Err((Answer::Away(error.to_string()), None)),
-    }
+        Err(TransportError::Refused(reason)) => Answer::Stop(Failure::new(ExitCode::Refused, reason)),
+        Err(error @ TransportError::Interrupted(_)) => Answer::Interrupted(error.to_string()),
+        Err(error @ TransportError::TimedOut) => Answer::TooSlow(error.to_string()),
+        Err(error @ TransportError::Other(_)) => Answer::Retry(error.to_string()),
+        Err(error) => Answer::Away(error.to_string()),
+    };
+    Err((answer, None))
 }
