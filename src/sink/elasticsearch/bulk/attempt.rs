@@ -157,9 +157,7 @@ impl<'r> Bulk<'r> {
         patience.refused(failure)?;
         Ok(Attempt::Failed)
     }
-}
 
-impl Bulk<'_> {
     /// Stops the run with a failure.
     pub(in crate::sink::elasticsearch) fn fail<T>(&self, failure: Failure) -> Result<T, Stopped> {
         self.stop.fail(failure);

@@ -92,12 +92,11 @@ impl Bulk<'_> {
         }
         let actions = to_delete.iter().map(|(action, _)| *action).collect();
         let lines = BodyLines { operation: Operation::Delete, body: &body, ranges, actions };
-        Settling::new(self, &lines, &mut |line, outcome| {
+        Settling::run(self, &lines, None, &mut |line, outcome| {
             if let Some(deleted) = deleted.get_mut(line) {
                 deleted.add(outcome);
             }
         })
-        .run(None)
     }
 
     /// Looks for posts in the indices that deletes through the alias do not reach.
@@ -146,7 +145,7 @@ impl Bulk<'_> {
         }
         let lines = BodyLines { operation: Operation::DeleteFound, body: &body, ranges, actions };
         let mut again = Vec::new();
-        Settling::new(self, &lines, &mut |line, outcome| match (nths.get(line), outcome) {
+        Settling::run(self, &lines, None, &mut |line, outcome| match (nths.get(line), outcome) {
             (Some(&nth), Final::Superseded) => again.push(nth),
             (Some(&nth), outcome) => {
                 if let Some(deleted) = deleted.get_mut(nth) {
@@ -154,15 +153,12 @@ impl Bulk<'_> {
                 }
             }
             (None, _) => {}
-        })
-        .run(None)?;
+        })?;
         again.sort_unstable();
         again.dedup();
         Ok(again)
     }
-}
 
-impl Bulk<'_> {
     /// Deletes copies that were written with a routing to an index that needs none, each given by kind, action and index.
     /// A copy in the shard to which requests without a routing go is the document itself: it stays.
     pub(super) fn delete_misrouted(&self, copies: &[(ActionKind, &Action, String)]) -> Result<(), Stopped> {
@@ -190,7 +186,7 @@ impl Bulk<'_> {
         }
         let lines = BodyLines { operation: Operation::DeleteFound, body: &body, ranges, actions };
         // A copy that has changed belongs to another writer, who deletes it.
-        Settling::new(self, &lines, &mut |_, _| ()).run(None)
+        Settling::run(self, &lines, None, &mut |_, _| ())
     }
 }
 

@@ -114,7 +114,7 @@ impl Bulk<'_> {
             ranges: batch.actions.iter().map(|action| action.lines.clone()).collect(),
             actions: batch.actions.iter().collect(),
         };
-        Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome)).run(looked_up)
+        Settling::run(self, &lines, looked_up, &mut |line, outcome| report.indexed(line, outcome))
     }
 
     /// Looks up which of the posts just sent have a tombstone by now. These are then deleted, too. The same request

@@ -57,38 +57,36 @@ enum Consequence {
 }
 
 impl<'s, 'r> Settling<'s, 'r> {
-    /// Creates the state in which no line has an outcome. `on_final` gets each outcome as soon as it is known.
-    pub(super) fn new(
+    /// Sends lines until each has an outcome, which `on_final` gets as soon as it is known. `looked_up` is what was looked
+    /// up for the lines before.
+    pub(super) fn run(
         bulk: &'s Bulk<'r>,
         lines: &'s BodyLines<'s>,
+        looked_up: Option<LookedUp>,
         on_final: &'s mut dyn FnMut(usize, Final),
-    ) -> Self {
-        Self {
+    ) -> Result<(), Stopped> {
+        let mut left: Vec<usize> = (0..lines.ranges.len()).collect();
+        let mut settling = Self {
             bulk,
             lines,
             on_final,
-            looked_up: None,
+            looked_up: looked_up.as_ref().map(|looked_up| looked_up.at),
             judged: false,
             refused: Vec::new(),
             misrouted: Vec::new(),
+        };
+        if let Some(LookedUp { tombstones, .. }) = looked_up {
+            let (asked, _) = lines.to_look_up(&left);
+            settling.suppress_found(&mut left, asked, tombstones);
         }
-    }
-
-    /// Sends until each line has an outcome. `looked_up` is what was looked up for the lines before.
-    pub(super) fn run(mut self, looked_up: Option<LookedUp>) -> Result<(), Stopped> {
-        let mut left: Vec<usize> = (0..self.lines.ranges.len()).collect();
-        if let Some(LookedUp { at, tombstones, .. }) = looked_up {
-            let (asked, _) = self.lines.to_look_up(&left);
-            self.suppress_found(&mut left, asked, tombstones);
-            self.looked_up = Some(at);
-        }
-        let mut parts = self.lines.parts(&left, self.bulk.limits);
+        let mut parts = lines.parts(&left, bulk.limits);
         while let Some(part) = parts.pop() {
-            let halves = if self.is_too_large(&part) { Some(halves(part)) } else { self.settle(part)? };
+            let halves =
+                if settling.is_too_large(&part) { Some(halves(part)) } else { settling.settle(part)? };
             parts.extend(halves.into_iter().flatten());
         }
-        self.remove_misrouted()?;
-        self.settle_refused()
+        settling.remove_misrouted()?;
+        settling.settle_refused()
     }
 
     /// Reports the actions refused on their own, unless the server refuses everything.
