@@ -223,9 +223,12 @@ impl Client {
     pub fn post_bulk(&self, path: &str, body: &[u8], expects_continue: bool) -> Posted {
         let expects_continue = expects_continue && !self.refuses_expect.load(Ordering::Relaxed);
         let counted = Sent::default();
+        let gzip = if self.compression > 0 { gzip(body, self.compression) } else { None };
+        let is_gzip = gzip.is_some();
+        let to_send = gzip.map_or(Cow::Borrowed(body), Cow::Owned);
+        let whole = to_send.len() as u64;
         let ask = Outgoing::with_body(Method::POST, path, ContentType::Ndjson, body);
-        let ask = self.compressed(Outgoing { expects_continue, sent: Some(&counted), ..ask });
-        let whole = ask.body.as_ref().map_or(0, |body| body.len() as u64);
+        let ask = Outgoing { body: Some(to_send), is_gzip, expects_continue, sent: Some(&counted), ..ask };
         let reply = self.send(&ask).map(|answered| answered.reply);
         let on_wire = counted.bytes.get();
         let expect_answer = match (expects_continue, on_wire) {
@@ -251,16 +254,6 @@ impl Client {
         } else {
             pages.1 = true;
         }
-    }
-
-    /// Compresses a body, if compression is configured.
-    fn compressed<'a>(&self, mut ask: Outgoing<'a>) -> Outgoing<'a> {
-        let gzip =
-            ask.body.as_ref().filter(|_| self.compression > 0).and_then(|body| gzip(body, self.compression));
-        if let Some(gzip) = gzip {
-            (ask.body, ask.is_gzip) = (Some(Cow::Owned(gzip)), true);
-        }
-        ask
     }
 }
 
