@@ -32,7 +32,7 @@ mod sending;
 
 pub use self::reply::{Reply, text_of_error};
 use self::request::{Answered, Outgoing, Sent};
-pub use self::request::{ContentType, ExpectAnswer, Posted, RequestLimits};
+pub use self::request::{ExpectAnswer, Posted, RequestLimits};
 
 /// How long a request with `Expect` waits for an answer. Then its body is sent anyway.
 const EXPECT_LIMIT: Duration = Duration::from_secs(1);
@@ -204,14 +204,14 @@ impl Client {
         Ok((reply, date))
     }
 
-    /// Like [`Client::get`], but sends a `POST` with `Content-Length`. The body is not copied.
-    pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(&Outgoing::with_body(Method::POST, path, kind, body))?.reply)
+    /// Like [`Client::get`], but sends a `POST` of a JSON value, with `Content-Length`. The body is not copied.
+    pub fn post(&self, path: &str, body: &[u8]) -> Result<Reply, TransportError> {
+        Ok(self.send(&Outgoing::with_body(Method::POST, path, body))?.reply)
     }
 
     /// Sends a `PUT`; otherwise like [`Client::post`].
-    pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(&Outgoing::with_body(Method::PUT, path, kind, body))?.reply)
+    pub fn put(&self, path: &str, body: &[u8]) -> Result<Reply, TransportError> {
+        Ok(self.send(&Outgoing::with_body(Method::PUT, path, body))?.reply)
     }
 
     /// Sends a bulk request. With `expects_continue` (`Expect: 100-continue`), the body follows after the server has
@@ -227,8 +227,14 @@ impl Client {
         let is_gzip = gzip.is_some();
         let to_send = gzip.map_or(Cow::Borrowed(body), Cow::Owned);
         let whole = to_send.len() as u64;
-        let ask = Outgoing::with_body(Method::POST, path, ContentType::Ndjson, body);
-        let ask = Outgoing { body: Some(to_send), is_gzip, expects_continue, sent: Some(&counted), ..ask };
+        let ask = Outgoing {
+            content_type: Some("application/x-ndjson"),
+            body: Some(to_send),
+            is_gzip,
+            expects_continue,
+            sent: Some(&counted),
+            ..Outgoing::with_body(Method::POST, path, body)
+        };
         let reply = self.send(&ask).map(|answered| answered.reply);
         let on_wire = counted.bytes.get();
         let expect_answer = match (expects_continue, on_wire) {

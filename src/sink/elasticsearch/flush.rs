@@ -2,7 +2,7 @@
 
 use super::answer::{NoAnswer, answer};
 use super::bulk::reply::judge_shards;
-use super::client::{Client, ContentType, Reply};
+use super::client::{Client, Reply};
 use super::outcome::is_unavailable;
 
 /// Flushes the indices behind some names, separated by commas. Elasticsearch Serverless has no flush and needs none:
@@ -12,7 +12,7 @@ use super::outcome::is_unavailable;
 ///
 /// Returns `Refused` if the run may not flush, and `Unavailable` if a shard is not flushed.
 pub(super) fn flush(client: &Client, names: &str) -> Result<(), NoAnswer> {
-    let reply = answer(client, client.post(&format!("/{names}/_flush"), ContentType::Json, b""))?;
+    let reply = answer(client, client.post(&format!("/{names}/_flush"), b""))?;
     match reply.status {
         200 if judge_shards(&reply.body).is_ok() => Ok(()),
         410 if is_serverless(&reply) => Ok(()),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::answer::{NoAnswer, answer, pages_as_outages};
-use super::client::{Client, ContentType, RequestLimits};
+use super::client::{Client, RequestLimits};
 use super::flat::Values;
 use super::retrying::{AT_ONCE, policy, retry};
 use super::targets::Targets;
@@ -230,9 +230,7 @@ impl LoadSettings {
     fn update(&self, index: &str, update: &Update<'_>) -> Result<(), NoAnswer> {
         let path = format!("/{}/_settings?{SERVER_TIMEOUTS}", percent_encoded(index));
         let body = json(update);
-        self.ask(|client| {
-            judge_update(index, &answer(client, client.put(&path, ContentType::Json, body.as_bytes()))?)
-        })
+        self.ask(|client| judge_update(index, &answer(client, client.put(&path, body.as_bytes()))?))
     }
 
     /// Makes a request. The preflight has passed, so a page is an outage.

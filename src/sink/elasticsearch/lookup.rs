@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::answer::{NoAnswer, answer};
-use super::client::{Client, ContentType, Reply, text_of_error};
+use super::client::{Client, Reply, text_of_error};
 use super::flat::{self, Values};
 use super::outcome::is_not_offered;
 
@@ -155,7 +155,7 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
 /// one of them. A look-up by id through such an alias fails, and needs only the right to read.
 pub(super) fn refuse_several(client: &Client, name: &'static str) -> Result<(), NoAnswer> {
     let body = json!({"docs": [{"_index": name, "_id": "-"}]}).to_string();
-    let reply = answer(client, client.post(LOOK_UP, ContentType::Json, body.as_bytes()))?;
+    let reply = answer(client, client.post(LOOK_UP, body.as_bytes()))?;
     let found: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let reason = found.pointer("/docs/0/error").and_then(|error| text_of_error(error, "reason"));
     // Requests of the run itself report every other error.

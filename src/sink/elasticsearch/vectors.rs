@@ -27,7 +27,7 @@ use crate::model::schema::vectors;
 use crate::model::{
     Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Names, Outcomes, Post, Version,
 };
-use crate::sink::elasticsearch::client::{ContentType, Reply};
+use crate::sink::elasticsearch::client::Reply;
 use crate::sink::upcoming::Upcoming;
 
 /// Maximum number of posts that are tried. After that the server is assumed to read only arrays.
@@ -151,7 +151,7 @@ fn read_back(bulk: &Bulk<'_>, sample: &Sample<'_>) -> Result<Reply, TransportErr
     let posts = &bulk.targets.now().posts;
     let index = posts.name_for(&posts.write_index);
     let body = look_up_body(&[(index, posts.requires_routing(), sample.post.at_uri)]);
-    bulk.client_to_finish().post(READ_BACK, ContentType::Json, &body)
+    bulk.client_to_finish().post(READ_BACK, &body)
 }
 
 impl Sample<'_> {

@@ -10,7 +10,7 @@ use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{FoundDocument, judge_look_up};
-use crate::sink::elasticsearch::client::{Client, ContentType};
+use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::encode::action::write_routing;
 use crate::sink::elasticsearch::encode::text::write_string;
 use crate::sink::elasticsearch::targets::routing_of;
@@ -182,7 +182,7 @@ fn multi_get(
     documents: &[LookUp<'_>],
 ) -> Result<Vec<Option<FoundDocument>>, FailedRequest> {
     let ids: Vec<&str> = documents.iter().map(|(.., id)| *id).collect();
-    let reply = read(client.post(path, ContentType::Json, &look_up_body(documents)))?;
+    let reply = read(client.post(path, &look_up_body(documents)))?;
     judge_look_up(&reply.body, &ids).map_err(|answer| (answer, None))
 }
 

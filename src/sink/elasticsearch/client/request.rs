@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::Duration;
 
-use ureq::http::{HeaderMap, HeaderValue, Method};
+use ureq::http::{HeaderMap, Method};
 
 use super::Reply;
 use crate::http::TransportError;
@@ -34,24 +34,6 @@ impl Default for RequestLimits {
             reply_bytes: 64 << 20,
             idle_connections: 1,
         }
-    }
-}
-
-/// Type of a request body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContentType {
-    /// One JSON value.
-    Json,
-    /// One JSON value per line, as for `_bulk`.
-    Ndjson,
-}
-
-impl ContentType {
-    pub(super) fn header(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            ContentType::Json => "application/json",
-            ContentType::Ndjson => "application/x-ndjson",
-        })
     }
 }
 
@@ -86,7 +68,7 @@ pub struct Posted {
 pub(super) struct Outgoing<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
-    pub(super) kind: Option<ContentType>,
+    pub(super) content_type: Option<&'static str>,
     pub(super) body: Option<Cow<'a, [u8]>>,
     pub(super) is_gzip: bool,
     pub(super) expects_continue: bool,
@@ -112,8 +94,10 @@ impl<'a> Outgoing<'a> {
         self.sent.is_none() && self.method != Method::PUT
     }
 
-    pub(super) fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
-        Self { method, kind: Some(kind), body: Some(Cow::Borrowed(body)), ..Self::get(path) }
+    /// Creates a request with one JSON value.
+    pub(super) fn with_body(method: Method, path: &'a str, body: &'a [u8]) -> Self {
+        let content_type = Some("application/json");
+        Self { method, content_type, body: Some(Cow::Borrowed(body)), ..Self::get(path) }
     }
 }
 

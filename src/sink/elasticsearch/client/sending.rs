@@ -51,8 +51,8 @@ impl Client {
         let mut headers = HeaderMap::new();
         let body = ask.body.as_deref();
         self.auth.authorize(ask.method.as_str(), &uri, &mut headers, body.unwrap_or_default())?;
-        if let Some(kind) = ask.kind {
-            headers.insert(CONTENT_TYPE, kind.header());
+        if let Some(content_type) = ask.content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         if ask.is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
