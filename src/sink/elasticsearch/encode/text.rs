@@ -1,7 +1,5 @@
 //! Writes JSON strings, numbers and vectors into a buffer.
 
-use std::io::Write;
-
 use base64_simd::{AsOut, STANDARD};
 
 use super::VectorEncoding;
@@ -43,8 +41,8 @@ fn write_escape(out: &mut Vec<u8>, byte: u8) {
 
 /// Appends an integer.
 pub fn write_number(out: &mut Vec<u8>, number: u64) {
-    // A vector takes all that is written.
-    let _ = write!(out, "{number}");
+    // A number can be written, and a vector takes it.
+    let _ = serde_json::to_writer(out, &number);
 }
 
 /// Appends a vector in the given encoding.
