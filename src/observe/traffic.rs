@@ -1,6 +1,5 @@
 //! Counts requests to Elasticsearch: their number and bytes, durations, and retries by reason.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -30,8 +29,8 @@ pub struct RequestCounters {
     pub retried: AtomicU64,
     /// Bytes of request bodies before compression.
     pub bytes_sent: AtomicU64,
-    /// Bytes of request bodies as sent. Shared with the request body, which counts them.
-    pub bytes_on_wire: Arc<AtomicU64>,
+    /// Bytes of request bodies as sent.
+    pub bytes_on_wire: AtomicU64,
     /// Durations and retries of requests.
     pub traffic: Traffic,
 }

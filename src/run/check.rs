@@ -22,7 +22,7 @@ use crate::run::{ask_holdings, needs};
 use crate::sink::elasticsearch::answer::{NoAnswer, Outage};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::preflight::{self, Needs};
-use crate::sink::elasticsearch::retrying::{policy, retry_until_stopped};
+use crate::sink::elasticsearch::retrying::{AT_ONCE, policy, retry_until_stopped};
 use crate::sink::elasticsearch::{identity, load_settings};
 
 /// Time limit of a single request.
@@ -183,10 +183,12 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
 fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
     let retries = Retries::new(stop, policy(Some(limit)));
     let client = client.clone();
-    let asked = retry_until_stopped(&retries, move |_| match preflight::check(&client, needs) {
-        Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
-        Err(outage) => Err(NoAnswer::Unavailable(outage)),
-        Ok(checks) => Ok(Ok(checks)),
+    let asked = retry_until_stopped(&retries, AT_ONCE, move |_| match preflight::run(&client, needs) {
+        Err(NoAnswer::Unavailable(outage)) if outage.retry_after.is_some_and(|time| time > limit) => {
+            Ok(Err(outage))
+        }
+        Err(NoAnswer::Refused(checks)) => Ok(Ok(checks)),
+        answer => answer.map(|report| Ok(report.checks)),
     });
     asked.unwrap_or_else(|unanswered| match unanswered.last {
         NoAnswer::Unavailable(outage) => Err(outage),

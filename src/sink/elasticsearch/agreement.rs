@@ -32,7 +32,7 @@ pub(super) fn lasting_disagreement(client: &Client, names: Names) -> Option<Stri
 pub(super) fn disagreement(client: &Client, names: Names) -> Option<String> {
     let shown = client.of_each_node().into_iter().filter_map(|node| {
         let indices = indices(&node, names)?;
-        Some((node.base_url().to_owned(), indices))
+        Some((node.base_url(), indices))
     });
     let shown: Vec<_> = shown.collect();
     let (first, expected) = shown.first()?;

@@ -32,25 +32,25 @@ mod sending;
 
 pub use self::reply::{KNN_BREAKER, Reply, text_of_error};
 use self::request::{Answered, Outgoing, Sent};
-pub use self::request::{ContentType, ExpectAnswer, Posted, RequestLimits};
+pub use self::request::{ExpectAnswer, Posted, RequestLimits};
 
 /// How long a request with `Expect` waits for an answer. Then its body is sent anyway.
 const EXPECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Time limit for name resolution, TCP connection and TLS handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Client for one cluster. Clones share connections and state.
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: Agent,
     nodes: Arc<Nodes>,
-    base_url: Arc<str>,
     auth: Auth,
     limits: RequestLimits,
     /// The end of the run, after which a request that is under way goes to no further node.
     stop: Option<Stop>,
     /// Gzip level of bulk requests; 0 sends them uncompressed.
     compression: u8,
-    /// Counter of the bytes of bulk requests as sent, after compression.
-    bytes_on_wire: Arc<OnceLock<Arc<AtomicU64>>>,
     /// Whether the server, or a proxy in front of it, has refused `Expect`.
     refuses_expect: Arc<AtomicBool>,
     /// The product, once it is known.
@@ -68,31 +68,28 @@ pub struct Client {
     masks_content: bool,
 }
 
+#[cfg(test)]
 impl Client {
-    /// Creates a client for the given server with [`RequestLimits::default`]. Opens no connection yet.
+    /// Creates a client with [`RequestLimits::default`].
+    pub(super) fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
+        Self::with_limits(settings, RequestLimits::default())
+    }
+}
+
+impl Client {
+    /// Creates a client for the given server. Opens no connection yet.
     ///
     /// # Errors
     ///
     /// Returns a usage failure if a certificate file cannot be used.
-    pub fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
-        Self::with_limits(settings, RequestLimits::default())
-    }
-
-    /// Like [`Client::new`], with other limits.
-    ///
-    /// # Errors
-    ///
-    /// Like [`Client::new`].
     pub fn with_limits(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Self, Failure> {
         Ok(Self {
-            agent: agent(settings, limits)?,
+            agent: agent(settings, limits.idle_connections)?,
             nodes: Arc::new(Nodes::new(settings.urls.clone())),
-            base_url: settings.urls.join(", ").into(),
             auth: settings.auth.clone(),
             limits,
             stop: None,
             compression: settings.compression,
-            bytes_on_wire: Arc::default(),
             refuses_expect: Arc::default(),
             product: Arc::default(),
             outages: Arc::default(),
@@ -106,12 +103,6 @@ impl Client {
     /// Returns a client whose requests that are under way at this stop go to no further node.
     pub fn stopping_at(self, stop: &Stop) -> Self {
         Self { stop: Some(stop.clone()), ..self }
-    }
-
-    /// Counts the bytes of bulk requests, as sent, into `counter`.
-    pub fn count_bytes(&self, counter: Arc<AtomicU64>) {
-        // There is one run, with one counter.
-        let _ = self.bytes_on_wire.set(counter);
     }
 
     /// Returns a client that shares everything, but limits a request to this time.
@@ -178,8 +169,8 @@ impl Client {
     }
 
     /// Returns the base URLs for messages. They hold no credentials.
-    pub fn base_url(&self) -> &str {
-        &self.base_url
+    pub fn base_url(&self) -> String {
+        self.urls().collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the base URLs.
@@ -207,32 +198,20 @@ impl Client {
     }
 
     /// Like [`Client::get`]; also returns the `Date` of the reply, if it has one.
-    ///
-    /// # Errors
-    ///
-    /// Like [`Client::get`].
     pub fn get_with_date(&self, path: &str) -> Result<(Reply, Option<String>), TransportError> {
         let Answered { reply, headers, .. } = self.send(&Outgoing::get(path))?;
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         Ok((reply, date))
     }
 
-    /// Sends a `POST` with `Content-Length`. The body is not copied.
-    ///
-    /// # Errors
-    ///
-    /// Like [`Client::get`].
-    pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(&Outgoing::with_body(Method::POST, path, kind, body))?.reply)
+    /// Like [`Client::get`], but sends a `POST` of a JSON value, with `Content-Length`. The body is not copied.
+    pub fn post(&self, path: &str, body: &[u8]) -> Result<Reply, TransportError> {
+        Ok(self.send(&Outgoing::with_body(Method::POST, path, body))?.reply)
     }
 
     /// Sends a `PUT`; otherwise like [`Client::post`].
-    ///
-    /// # Errors
-    ///
-    /// Like [`Client::get`].
-    pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(&Outgoing::with_body(Method::PUT, path, kind, body))?.reply)
+    pub fn put(&self, path: &str, body: &[u8]) -> Result<Reply, TransportError> {
+        Ok(self.send(&Outgoing::with_body(Method::PUT, path, body))?.reply)
     }
 
     /// Sends a bulk request. With `expects_continue` (`Expect: 100-continue`), the body follows after the server has
@@ -244,23 +223,29 @@ impl Client {
     pub fn post_bulk(&self, path: &str, body: &[u8], expects_continue: bool) -> Posted {
         let expects_continue = expects_continue && !self.refuses_expect.load(Ordering::Relaxed);
         let counted = Sent::default();
-        let ask = Outgoing::with_body(Method::POST, path, ContentType::Ndjson, body);
-        let ask = self.compressed(Outgoing { expects_continue, sent: Some(&counted), ..ask });
-        let on_wire = ask.body.as_ref().map_or(0, |body| body.len() as u64);
+        let gzip = if self.compression > 0 { gzip(body, self.compression) } else { None };
+        let is_gzip = gzip.is_some();
+        let to_send = gzip.map_or(Cow::Borrowed(body), Cow::Owned);
+        let whole = to_send.len() as u64;
+        let ask = Outgoing {
+            content_type: Some("application/x-ndjson"),
+            body: Some(to_send),
+            is_gzip,
+            expects_continue,
+            sent: Some(&counted),
+            ..Outgoing::with_body(Method::POST, path, body)
+        };
         let reply = self.send(&ask).map(|answered| answered.reply);
-        let sent = counted.bytes.get();
-        if let Some(counter) = self.bytes_on_wire.get() {
-            counter.fetch_add(sent, Ordering::Relaxed);
-        }
-        let expect_answer = match (expects_continue, sent) {
+        let on_wire = counted.bytes.get();
+        let expect_answer = match (expects_continue, on_wire) {
             (false, _) => ExpectAnswer::NotAsked,
-            (true, 0) if on_wire > 0 && reply.is_ok() => ExpectAnswer::Refused,
+            (true, 0) if whole > 0 && reply.is_ok() => ExpectAnswer::Refused,
             _ if counted.unanswered.get() => ExpectAnswer::NoAnswer,
             _ => ExpectAnswer::Accepted,
         };
         // Converts compressed bytes to bytes of the body, in proportion.
-        let whole = u128::from(sent) * body.len() as u128 / u128::from(on_wire.max(1));
-        Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), expect_answer }
+        let sent = u128::from(on_wire) * body.len() as u128 / u128::from(whole.max(1));
+        Posted { reply, sent: u64::try_from(sent).unwrap_or(u64::MAX), on_wire, expect_answer }
     }
 
     /// Records whether the reply to a request for this path was a page.
@@ -276,24 +261,9 @@ impl Client {
             pages.1 = true;
         }
     }
-
-    /// Records that a proxy has answered instead of the server, without a connection to it.
-    fn record_refusal(&self, why: &str) {
-        self.pages.lock().0 = Some(why.to_owned());
-    }
-
-    /// Compresses a body, if compression is configured.
-    fn compressed<'a>(&self, mut ask: Outgoing<'a>) -> Outgoing<'a> {
-        let gzip =
-            ask.body.as_ref().filter(|_| self.compression > 0).and_then(|body| gzip(body, self.compression));
-        if let Some(gzip) = gzip {
-            (ask.body, ask.is_gzip) = (Some(Cow::Owned(gzip)), true);
-        }
-        ask
-    }
 }
 
-fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agent, Failure> {
+fn agent(settings: &config::Elasticsearch, idle_connections: usize) -> Result<Agent, Failure> {
     let client_cert = settings.client_cert.as_ref();
     http::agent(&http::HttpSettings {
         ca_cert: settings.ca_cert.as_deref().map(|path| (path, http::CA_CERT)),
@@ -301,8 +271,8 @@ fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agen
         client_cert: client_cert.map(|(certificate, key)| (certificate.as_path(), key.as_path())),
         is_https: settings.urls.iter().any(|url| url.starts_with("https:")),
         skip_tls_verify: settings.skip_tls_verify,
-        idle_connections: limits.idle_connections,
-        ..http::HttpSettings::new(&settings.proxies, limits.connect)
+        idle_connections,
+        ..http::HttpSettings::new(&settings.proxies, CONNECT_LIMIT)
     })
 }
 

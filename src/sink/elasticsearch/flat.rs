@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// Values of settings as text, by flat name.
 pub(super) type Values = BTreeMap<String, String>;
+
+/// Reads settings that may be missing from a reply.
+pub(super) fn read<'de, D: Deserializer<'de>>(reply: D) -> Result<Option<Values>, D::Error> {
+    Ok(Option::<Value>::deserialize(reply)?.map(|settings| flatten(&settings)))
+}
 
 /// Flattens settings, nested or not, with numbers, booleans or texts.
 pub(super) fn flatten(settings: &Value) -> Values {

@@ -1,9 +1,8 @@
 //! Flushes confirmed documents to disk on servers that may confirm before they sync.
 
-use serde_json::Value;
-
 use super::answer::{NoAnswer, answer};
-use super::client::{Client, ContentType, Reply};
+use super::bulk::reply::judge_shards;
+use super::client::{Client, Reply};
 use super::outcome::is_unavailable;
 
 /// Flushes the indices behind some names, separated by commas. Elasticsearch Serverless has no flush and needs none:
@@ -13,9 +12,9 @@ use super::outcome::is_unavailable;
 ///
 /// Returns `Refused` if the run may not flush, and `Unavailable` if a shard is not flushed.
 pub(super) fn flush(client: &Client, names: &str) -> Result<(), NoAnswer> {
-    let reply = answer(client, client.post(&format!("/{names}/_flush"), ContentType::Json, b""))?;
+    let reply = answer(client, client.post(&format!("/{names}/_flush"), b""))?;
     match reply.status {
-        200 if all_shards_flushed(&reply.body) => Ok(()),
+        200 if judge_shards(&reply.body).is_ok() => Ok(()),
         410 if is_serverless(&reply) => Ok(()),
         _ if reply.is_page() && !is_unavailable(&reply) => {
             Err(NoAnswer::not_elasticsearchs(&format!("POST /{names}/_flush"), &reply))
@@ -47,10 +46,6 @@ pub(super) fn is_serverless(reply: &Reply) -> bool {
     [400, 410].contains(&reply.status) && reply.reason().contains("serverless mode")
 }
 
-fn all_shards_flushed(body: &[u8]) -> bool {
-    serde_json::from_slice::<Value>(body).is_ok_and(|body| body["_shards"]["failed"] == 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::preflight::tests::client;
@@ -58,9 +53,10 @@ mod tests {
 
     #[test]
     fn a_flush_counts_only_if_no_shard_failed() {
-        assert!(all_shards_flushed(br#"{"_shards":{"total":4,"successful":2,"failed":0}}"#));
-        assert!(!all_shards_flushed(br#"{"_shards":{"total":4,"successful":1,"failed":1}}"#));
-        assert!(!all_shards_flushed(b"{}"));
+        let all_shards_flushed = |body| flush(&client(vec![(200, body)]), "posts").is_ok();
+        assert!(all_shards_flushed(r#"{"_shards":{"total":4,"successful":2,"failed":0}}"#));
+        assert!(!all_shards_flushed(r#"{"_shards":{"total":4,"successful":1,"failed":1}}"#));
+        assert!(!all_shards_flushed("{}"));
     }
 
     #[test]

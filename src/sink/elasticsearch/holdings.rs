@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::client::{Client, ContentType, Reply};
+use super::client::{Client, Reply};
 use crate::model::{Done, Names};
 use crate::observe::finding::Check;
 
@@ -20,7 +20,7 @@ pub fn ask(client: &Client, names: Names, brought: Done) -> Option<Check> {
         return None;
     }
     let path = format!("/{},{}/_count?filter_path=count", names.posts, names.tombstones);
-    judge(&client.post(&path, ContentType::Json, b"").ok()?, names, brought)
+    judge(&client.post(&path, b"").ok()?, names, brought)
 }
 
 fn judge(reply: &Reply, names: Names, brought: Done) -> Option<Check> {

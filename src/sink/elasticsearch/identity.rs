@@ -26,13 +26,9 @@ struct Version {
 
 /// Requests the server's identity. If the server does not answer, an earlier check has reported that.
 pub fn ask(client: &Client) -> Vec<Check> {
-    match client.get_with_date("/") {
-        Ok((reply, date)) => {
-            let clock = date.and_then(|date| judge_clock(&date, now_millis().div_euclid(1000)));
-            [judge_product(&reply)].into_iter().chain(clock).collect()
-        }
-        Err(_) => Vec::new(),
-    }
+    let Ok((reply, date)) = client.get_with_date("/") else { return Vec::new() };
+    let clock = date.and_then(|date| judge_clock(&date, now_millis().div_euclid(1000)));
+    [judge_product(&reply)].into_iter().chain(clock).collect()
 }
 
 fn judge_product(reply: &Reply) -> Check {
@@ -44,11 +40,12 @@ fn judge_product(reply: &Reply) -> Check {
         );
     };
     // The text is shown on a terminal.
-    let number: String = number.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+    let shown = |text: &str| text.chars().filter(|c| c.is_ascii_graphic()).take(40).collect::<String>();
+    let number = shown(&number);
     let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     if let Some(name) = distribution.filter(|name| !name.eq_ignore_ascii_case("elasticsearch")) {
-        let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+        let name = shown(&name);
         if name.eq_ignore_ascii_case("opensearch") {
             return Check::ok(
                 "product",

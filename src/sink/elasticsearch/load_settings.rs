@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::answer::{NoAnswer, answer, pages_as_outages};
-use super::client::{Client, ContentType, RequestLimits};
+use super::client::{Client, RequestLimits};
 use super::flat::Values;
-use super::retrying::{policy, retry};
+use super::retrying::{AT_ONCE, policy, retry};
+use super::targets::Targets;
 use crate::common::exit::Failure;
 use crate::common::text::percent_encoded;
 use crate::config;
@@ -26,9 +27,9 @@ use crate::files;
 use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
 use crate::retry::policy::Policy;
-use changes::Update;
 pub(super) use changes::is_tuned;
-pub use changes::{Changes, LoadedIndices, describe};
+pub use changes::{Changes, describe};
+use changes::{Update, tuned};
 pub use record::{Record, left_changed};
 use replies::{gone, judge_update, parse_settings};
 
@@ -56,7 +57,7 @@ impl LoadSettings {
     ///
     /// # Errors
     ///
-    /// Like [`left_changed`] and [`Client::new`].
+    /// Like [`left_changed`] and [`Client::with_limits`].
     pub fn open(settings: &config::Elasticsearch, state_file: &Path) -> Result<Self, Failure> {
         let client =
             Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;
@@ -80,9 +81,9 @@ impl LoadSettings {
     /// # Errors
     ///
     /// Returns `Refused` if the key may not read the settings, `Unavailable` if the server cannot answer for now.
-    pub fn plan(&self, indices: &LoadedIndices) -> Result<Record, NoAnswer> {
+    pub fn plan(&self, targets: &Targets) -> Result<Record, NoAnswer> {
         let mut record = Record::new();
-        for (index, during) in indices.tuned() {
+        for (index, during) in tuned(&targets.posts.write_index, &targets.tombstones.write_index) {
             let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
             if is_tuned(&now) {
                 log::warn!(
@@ -158,14 +159,15 @@ impl LoadSettings {
     }
 
     /// Restores the recorded settings that are still as the load set them. Continues with the next index after a
-    /// failure. Can be repeated.
+    /// failure. Can be repeated. No request starts that might take longer than until `end`.
     ///
     /// # Errors
     ///
     /// Returns the first error: `Refused` if the key may not change the settings, `Unavailable` if the server cannot
     /// for now.
-    pub fn restore(&self) -> Result<(), NoAnswer> {
-        self.restore_until(None)
+    pub fn restore(&self, end: Option<Instant>) -> Result<(), NoAnswer> {
+        let results = self.record.iter().map(|(index, changes)| self.restore_index(index, changes, end));
+        results.reduce(Result::and).unwrap_or(Ok(()))
     }
 
     /// Removes the record after everything is restored.
@@ -196,15 +198,10 @@ impl LoadSettings {
         let server = "restoring the index settings: Elasticsearch";
         let budget = Some(RESTORE_LIMIT.saturating_sub(2 * CALL_LIMIT));
         let retries = Retries::new(&never, Policy { server, ..policy(budget) });
-        if let Err(unanswered) = retry(&retries, |_| self.restore_until(Some(end))) {
+        if let Err(unanswered) = retry(&retries, AT_ONCE, |_| self.restore(Some(end))) {
             return Err(self.not_restored(&unanswered.last));
         }
         self.remove_record()
-    }
-
-    fn restore_until(&self, end: Option<Instant>) -> Result<(), NoAnswer> {
-        let results = self.record.iter().map(|(index, changes)| self.restore_index(index, changes, end));
-        results.reduce(Result::and).unwrap_or(Ok(()))
     }
 
     fn restore_index(&self, index: &str, changes: &Changes, end: Option<Instant>) -> Result<(), NoAnswer> {
@@ -233,9 +230,7 @@ impl LoadSettings {
     fn update(&self, index: &str, update: &Update<'_>) -> Result<(), NoAnswer> {
         let path = format!("/{}/_settings?{SERVER_TIMEOUTS}", percent_encoded(index));
         let body = json(update);
-        self.ask(|client| {
-            judge_update(index, &answer(client, client.put(&path, ContentType::Json, body.as_bytes()))?)
-        })
+        self.ask(|client| judge_update(index, &answer(client, client.put(&path, body.as_bytes()))?))
     }
 
     /// Makes a request. The preflight has passed, so a page is an outage.

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::{NoAnswer, answer};
-use super::client::{Client, Reply};
+use super::client::{Client, Reply, text_of_error};
+use super::flat::{self, Values};
 use super::outcome::is_not_offered;
 
 /// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
@@ -25,6 +26,9 @@ const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.s
 /// The separate requests, one for each part.
 const PARTS: [&str; 3] = ["_mapping", "_settings?include_defaults=true", "_alias"];
 
+/// A look-up by id that returns only its error.
+const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs.error.type,docs.error.reason";
+
 /// Concrete indices behind a name. An empty map means that the server does not show whether there are any.
 pub(super) type Indices = BTreeMap<String, Index>;
 
@@ -33,8 +37,10 @@ pub(super) type Indices = BTreeMap<String, Index>;
 pub(super) struct Index {
     pub(super) aliases: Option<BTreeMap<String, Alias>>,
     pub(super) mappings: Option<Value>,
-    pub(super) settings: Option<Value>,
-    pub(super) defaults: Option<Value>,
+    #[serde(default, deserialize_with = "flat::read")]
+    pub(super) settings: Option<Values>,
+    #[serde(default, deserialize_with = "flat::read")]
+    pub(super) defaults: Option<Values>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -143,6 +149,25 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
     }
     indices.sort();
     Ok(indices)
+}
+
+/// Refuses an alias of several indices about which the server shows nothing, since deletes through it would reach only
+/// one of them. A look-up by id through such an alias fails, and needs only the right to read.
+pub(super) fn refuse_several(client: &Client, name: &'static str) -> Result<(), NoAnswer> {
+    let body = json!({"docs": [{"_index": name, "_id": "-"}]}).to_string();
+    let reply = answer(client, client.post(LOOK_UP, body.as_bytes()))?;
+    let found: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let reason = found.pointer("/docs/0/error").and_then(|error| text_of_error(error, "reason"));
+    // Requests of the run itself report every other error.
+    if !reason.is_some_and(|reason| reason.contains("has more than one ind")) {
+        return Ok(());
+    }
+    let text = format!(
+        "{name} is an alias of several indices, and the server does not show them to this run, so deletes would reach \
+         only one of them: {}",
+        client.product().grant("view_index_metadata")
+    );
+    Err(NoAnswer::refused(name, text))
 }
 
 /// Returns the mapped fields of an object, by name.

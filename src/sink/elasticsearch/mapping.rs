@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use self::fields::{mappings, vectors_mapped};
 use super::agreement::lasting_disagreement;
 use super::answer::{NoAnswer, answer};
-use super::client::{Client, ContentType, Reply};
+use super::client::{Client, Reply};
 use super::lookup;
 use super::product::Product;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
@@ -49,7 +49,7 @@ impl Plan {
             let mut body =
                 self.body(product, &vectors_mapped(self.fields, |dims| product.vector_mapping(dims)));
             change(&mut body);
-            let reply = client.put(&self.path(), ContentType::Json, body.to_string().as_bytes());
+            let reply = client.put(&self.path(), body.to_string().as_bytes());
             let reply = answer(client, reply)?;
             // Seen in OpenSearch 2.19.4.
             if reply.status == 400 && reply.reason().contains("Dimension value missing") {

@@ -9,7 +9,6 @@ use crate::config::{BatchLimits, VectorChoice};
 use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
 use crate::observe::traffic::RequestCounters;
 use crate::process::shutdown::Stop;
-use crate::retry::patience::Retries;
 use crate::sink::Sink;
 use crate::sink::upcoming::Upcoming;
 
@@ -42,14 +41,13 @@ use bulk::{Bulk, ExpectContinue, Notices, Sizes};
 use encode::VectorEncoding;
 use encode::document::write_action;
 use server::Server;
-use vectors::{Prover, Sample, Vectors};
+use vectors::{Prover, Sample};
 
 /// The sink for a server that has passed preflight.
 pub struct Elasticsearch<'r> {
     server: &'r Server,
     bulk: Bulk<'r>,
-    vectors: Vectors,
-    stop: &'r Stop,
+    vectors: Prover,
 }
 
 impl<'r> Elasticsearch<'r> {
@@ -61,7 +59,6 @@ impl<'r> Elasticsearch<'r> {
         stop: &'r Stop,
         counters: &'r RequestCounters,
     ) -> Self {
-        server.client.count_bytes(counters.bytes_on_wire.clone());
         let bulk = Bulk {
             client: &server.client,
             throttle: &server.throttle,
@@ -69,15 +66,13 @@ impl<'r> Elasticsearch<'r> {
             targets: &server.targets,
             pipeline: server.pipeline,
             limits,
-            retries: Retries::new(stop, retrying::policy(server.budget))
-                .shared_health(&*server.throttle)
-                .ending_the_run(),
+            retries: server.retries(stop).ending_the_run(),
             counters,
             notices: Notices::default(),
             sizes: Sizes::default(),
             expect: ExpectContinue::default(),
         };
-        Self { server, bulk, vectors: decide(vectors, server), stop }
+        Self { server, bulk, vectors: decide(vectors, server) }
     }
 }
 
@@ -89,10 +84,7 @@ impl Sink for Elasticsearch<'_> {
                 &self.bulk,
             ),
             // Every server takes arrays. If base64 is required, preflight has proven that the server takes it.
-            Document::Tombstone(_) | Document::Replayed(_) => match &self.vectors {
-                Vectors::Decided(encoding) => *encoding,
-                Vectors::Auto(_) => VectorEncoding::Array,
-            },
+            Document::Tombstone(_) | Document::Replayed(_) => self.vectors.so_far(),
         };
         write_action(body, self.server.names, action, document, vectors, now_millis());
     }
@@ -106,21 +98,17 @@ impl Sink for Elasticsearch<'_> {
     }
 
     fn make_durable(&self) -> Result<Generation, Failure> {
-        self.server.make_durable(self.stop)
+        self.server.make_durable(self.bulk.stop)
     }
 }
 
 /// Decides how vectors are encoded.
-fn decide(choice: VectorChoice, server: &Server) -> Vectors {
-    match (choice, &server.dense_vectors) {
-        (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
-        (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),
-        (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(index.clone())),
-        (VectorChoice::Auto, None) => {
-            log::info!(
-                "vectors are sent as arrays: not every vector field of posts is mapped as dense_vector"
-            );
-            Vectors::Decided(VectorEncoding::Array)
+fn decide(choice: VectorChoice, server: &Server) -> Prover {
+    if choice == VectorChoice::Auto {
+        if server.targets.now().posts.dense_vectors {
+            return Prover::default();
         }
+        log::info!("vectors are sent as arrays: not every vector field of posts is mapped as dense_vector");
     }
+    Prover::decided(VectorEncoding::untested(choice))
 }

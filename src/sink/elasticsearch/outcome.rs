@@ -25,7 +25,12 @@ pub(crate) fn foreign_answer(page: &str) -> String {
 
 /// Returns whether the server answers but cannot serve the request now, so that waiting may help.
 pub(crate) fn is_unavailable(reply: &Reply) -> bool {
-    matches!(reply.status, 408 | 429 | 500 | 502..=599) || is_blocked(reply)
+    match reply.status {
+        408 | 429 | 500 | 502..=599 => true,
+        // A cluster block. It is lifted again, like those of a starting cluster.
+        403 => reply.error_type() == "cluster_block_exception",
+        _ => false,
+    }
 }
 
 /// Returns whether the requested API or object is missing, not allowed or not understood, so that waiting does not
@@ -38,11 +43,6 @@ pub(super) fn is_not_offered(reply: &Reply) -> bool {
         400..=499 | 501 => !is_unavailable(reply),
         _ => false,
     }
-}
-
-/// Returns whether a cluster block refuses the request. Such a block is lifted again, like those of a starting cluster.
-fn is_blocked(reply: &Reply) -> bool {
-    reply.status == 403 && reply.error_type() == "cluster_block_exception"
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ const STARTING: Duration = Duration::from_secs(60);
 /// elsewhere in two requests leave such a gap.
 pub const MOVING: Duration = Duration::from_secs(10);
 
+/// The first refusal is final.
+pub const AT_ONCE: Duration = Duration::ZERO;
+
 /// Returns the retry policy for Elasticsearch.
 pub fn policy(budget: Option<Duration>) -> Policy {
     Policy { starting: STARTING, ..Policy::new("Elasticsearch", budget) }
@@ -35,25 +38,13 @@ impl From<Unanswered> for Failure {
     }
 }
 
-/// Repeats a request until the answer is not "unavailable". Honours `Retry-After`. `ask` gets the time limit of the
-/// request.
+/// Repeats a request until the answer is not "unavailable". Honours `Retry-After`. A refusal is not final before it has
+/// lasted for `least`. `ask` gets the time limit of the request.
 ///
 /// # Errors
 ///
 /// Returns an error if the server refuses, the budget is spent, or the run is to stop.
 pub fn retry<T>(
-    retries: &Retries<'_>,
-    ask: impl FnMut(Duration) -> Result<T, NoAnswer>,
-) -> Result<T, Unanswered> {
-    retry_for(retries, Duration::ZERO, ask)
-}
-
-/// Like [`retry`], but a refusal is not final before it has lasted for `least`.
-///
-/// # Errors
-///
-/// Like [`retry`].
-pub fn retry_for<T>(
     retries: &Retries<'_>,
     least: Duration,
     mut ask: impl FnMut(Duration) -> Result<T, NoAnswer>,
@@ -76,28 +67,12 @@ pub fn retry_for<T>(
 
 /// Like [`retry`], for requests whose answers are useless once the run is to stop, such as those of a preflight. A
 /// stop then does not wait for a silent server.
-///
-/// # Errors
-///
-/// Like [`retry`].
 pub fn retry_until_stopped<T: Send + 'static>(
-    retries: &Retries<'_>,
-    ask: impl Fn(Duration) -> Result<T, NoAnswer> + Clone + Send + 'static,
-) -> Result<T, Unanswered> {
-    retry_for_until_stopped(retries, Duration::ZERO, ask)
-}
-
-/// Like [`retry_until_stopped`], but a refusal is not final before it has lasted for `least`.
-///
-/// # Errors
-///
-/// Like [`retry`].
-pub fn retry_for_until_stopped<T: Send + 'static>(
     retries: &Retries<'_>,
     least: Duration,
     ask: impl Fn(Duration) -> Result<T, NoAnswer> + Clone + Send + 'static,
 ) -> Result<T, Unanswered> {
-    retry_for(retries, least, |limit| {
+    retry(retries, least, |limit| {
         let ask = ask.clone();
         match retries.stop().unless_requested(move || ask(limit)) {
             Ok(Some(answer)) => answer,

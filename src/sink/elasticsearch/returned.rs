@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::flat::flatten;
+use super::flat::Values;
 use super::lookup::{properties, property};
 
 /// Setting that decides how an index stores `_source`, from Elasticsearch 8.18 on.
@@ -34,7 +34,7 @@ pub struct Returned {
 
 impl Returned {
     /// Reads the mapping and the settings of an index.
-    pub(super) fn of(mappings: &Value, settings: Option<&Value>) -> Self {
+    pub(super) fn of(mappings: &Value, settings: Option<&Values>) -> Self {
         // Vectors of further models count, too, whatever their names.
         let dotted = properties(mappings).filter(|(name, _)| name.starts_with("embeddings."));
         let nested = property(mappings, "embeddings").into_iter().flat_map(properties);
@@ -46,8 +46,8 @@ impl Returned {
             patterns.filter_map(Value::as_str).map(str::to_owned).collect()
         };
         let mut excludes = patterns("excludes");
-        let mode = settings.and_then(|settings| flatten(settings).remove(SOURCE_MODE));
-        let mode = mode.as_deref().or_else(|| mappings.pointer("/_source/mode").and_then(Value::as_str));
+        let mode = settings.and_then(|settings| settings.get(SOURCE_MODE)).map(String::as_str);
+        let mode = mode.or_else(|| mappings.pointer("/_source/mode").and_then(Value::as_str));
         let is_disabled = mappings.pointer("/_source/enabled") == Some(&Value::Bool(false));
         if is_disabled || mode.is_some_and(|mode| mode.eq_ignore_ascii_case("disabled")) {
             excludes.push("*".to_owned());
@@ -97,6 +97,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::sink::elasticsearch::flat::flatten;
 
     fn mapping(vector: Value) -> Value {
         json!({"properties": {"embeddings": {"properties": {"all_MiniLM_L12_v2": vector}}}})
@@ -138,8 +139,9 @@ mod tests {
 
     #[test]
     fn an_index_stores_no_source_if_its_mapping_or_its_settings_disable_it() {
-        let leaves_out =
-            |mapping: Value, settings: Value| Returned::of(&mapping, Some(&settings)).leaves_out("content");
+        let leaves_out = |mapping: Value, settings: Value| {
+            Returned::of(&mapping, Some(&flatten(&settings))).leaves_out("content")
+        };
         let mode = |mode: &str| json!({"index": {"mapping": {"source": {"mode": mode}}}});
         assert!(leaves_out(json!({}), mode("disabled")) && leaves_out(json!({}), mode("DISABLED")));
         assert!(leaves_out(json!({"_source": {"mode": "disabled"}}), json!({})));

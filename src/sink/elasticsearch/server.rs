@@ -14,14 +14,12 @@ use crate::sink::elasticsearch::answer::{NoAnswer, pages_as_outages};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;
 use crate::sink::elasticsearch::live_targets::LiveTargets;
-use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
+use crate::sink::elasticsearch::load_settings::LoadSettings;
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::foreign_answer;
 use crate::sink::elasticsearch::preflight::{self, Needs, Report};
-use crate::sink::elasticsearch::retrying::{
-    MOVING, policy, retry, retry_for, retry_for_until_stopped, retry_until_stopped,
-};
-use crate::sink::elasticsearch::targets::{Target, Targets};
+use crate::sink::elasticsearch::retrying::{AT_ONCE, MOVING, policy, retry, retry_until_stopped};
+use crate::sink::elasticsearch::targets::Targets;
 
 /// The server that a run writes to.
 pub struct Server {
@@ -31,16 +29,12 @@ pub struct Server {
     pub throttle: Arc<Throttle>,
     /// The indices behind the names.
     pub targets: Arc<LiveTargets>,
-    /// Name of the one index or alias that posts are written to, if its vectors are all `dense_vector`; None: they are
-    /// not.
-    pub dense_vectors: Option<String>,
     /// Names to write to.
     pub names: Names,
     /// Ingest pipeline that replaces the index's default.
     pub pipeline: Option<&'static str>,
     /// Indices created for this run.
     pub created: Vec<String>,
-    loaded: LoadedIndices,
     /// How long to wait for an unavailable server; None: without limit.
     pub budget: Option<Duration>,
 }
@@ -76,21 +70,14 @@ impl Server {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
         }
-        let dense_vectors = targets.posts.dense_vectors.then(|| single_index(&targets.posts));
-        let loaded = LoadedIndices {
-            posts: targets.posts.write_index.clone(),
-            tombstones: targets.tombstones.write_index.clone(),
-        };
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
         Ok(Self {
             client,
             throttle,
             targets: Arc::new(LiveTargets::new(targets)),
-            dense_vectors,
             names: needs.names,
             pipeline: needs.pipeline,
             created,
-            loaded,
             budget,
         })
     }
@@ -107,13 +94,14 @@ impl Server {
         let retries = Retries::new(stop, policy(self.budget));
         if load_settings.are_changed() {
             log::warn!("an earlier run has not restored the index settings: this run restores them first");
-            retry(&retries, |_| load_settings.restore())?;
+            retry(&retries, AT_ONCE, |_| load_settings.restore(None))?;
             load_settings.remove_record()?;
         }
         if tunes {
-            let plan = retry(&retries, |_| load_settings.plan(&self.loaded))?;
+            let targets = self.targets.now();
+            let plan = retry(&retries, AT_ONCE, |_| load_settings.plan(&targets))?;
             load_settings.record(plan)?;
-            let shown = retry(&retries, |_| load_settings.apply())?;
+            let shown = retry(&retries, AT_ONCE, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
         }
         Ok(())
@@ -134,7 +122,7 @@ impl Server {
             Err(error @ NoAnswer::Refused(_)) if is_to_send => Err(error),
             Ok(_) | Err(_) => Ok(()),
         };
-        Ok(retry_for_until_stopped(&self.retries(stop), MOVING, look)?)
+        Ok(retry_until_stopped(&self.retries(stop), MOVING, look)?)
     }
 
     /// Flushes the indices if a confirmation does not mean that a document is on disk. Checks that the indices behind the
@@ -145,16 +133,16 @@ impl Server {
         let Names { posts, tombstones, .. } = self.names;
         let both = format!("{posts},{tombstones}");
         if seen.unsynced.is_some() {
-            retry(&retries, |call| {
+            retry(&retries, AT_ONCE, |call| {
                 pages_as_outages(&self.client.within(call).recording_pages(), |client| flush(client, &both))
             })?;
         }
         let look = |call| refresh(&self.targets, &self.throttle, &self.client.within(call), seen.generation);
-        Ok(retry_for(&retries, MOVING, look)?.generation)
+        Ok(retry(&retries, MOVING, look)?.generation)
     }
 
     /// Returns the retries of requests made while the senders are at work, which share their outages.
-    fn retries<'s>(&'s self, stop: &'s Stop) -> Retries<'s> {
+    pub(super) fn retries<'s>(&'s self, stop: &'s Stop) -> Retries<'s> {
         Retries::new(stop, policy(self.budget)).shared_health(&*self.throttle)
     }
 }
@@ -193,30 +181,21 @@ impl PreflightRequests<'_> {
         ask: impl Fn(&Client) -> Result<T, NoAnswer> + Clone + Send + 'static,
     ) -> Result<T, Failure> {
         let outages = Retries::new(self.stop, policy(self.budget));
-        let Some(page_budget) = self.page_budget else {
-            let client = self.client.clone();
-            return Ok(retry_until_stopped(&outages, move |limit| {
-                let client = client.within(limit).recording_pages();
-                ask(&client).inspect(|_| client.expect_pages())
-            })?);
-        };
-        let pages = Retries::new(self.stop, policy(Some(page_budget)));
+        let waits_for_pages = self.page_budget.is_some();
+        let pages = Retries::new(self.stop, policy(self.page_budget));
         let mut patience = pages.patience();
         let mut doubts = 0..MAX_DOUBTS;
         loop {
-            let doubts_answers = doubts.next().is_some();
+            let doubts_answers = waits_for_pages && doubts.next().is_some();
             let (client, ask) = (self.client.clone(), ask.clone());
-            let asked = retry_until_stopped(&outages, move |limit| {
+            let asked = retry_until_stopped(&outages, AT_ONCE, move |limit| {
                 let client = client.within(limit).recording_pages();
                 match (ask(&client), client.page()) {
-                    (Err(refused @ NoAnswer::Refused(_)), Some(page)) => {
+                    (Err(refused @ NoAnswer::Refused(_)), Some(page)) if waits_for_pages => {
                         Ok(Err(format!("{}; {refused}", foreign_answer(&page))))
                     }
                     (Ok(_), Some(page)) if doubts_answers => Ok(Err(foreign_answer(&page))),
-                    (answer, _) => {
-                        client.expect_pages();
-                        answer.map(Ok)
-                    }
+                    (answer, _) => answer.inspect(|_| client.expect_pages()).map(Ok),
                 }
             })?;
             match asked {
@@ -228,11 +207,4 @@ impl PreflightRequests<'_> {
             }
         }
     }
-}
-
-/// Returns the name under which documents written to the target are read. An alias of one index is preferred, since the
-/// key may cover only the alias.
-fn single_index(target: &Target) -> String {
-    let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
-    name.clone()
 }

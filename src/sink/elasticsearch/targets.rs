@@ -44,11 +44,6 @@ impl Targets {
         self.posts.is_alias() && self.tombstones.is_alias()
     }
 
-    /// Returns how long the versions of deletes are remembered.
-    pub fn gc_deletes(&self) -> Duration {
-        self.posts.gc_deletes
-    }
-
     /// Returns why writes to `self` do not count for `now`; None: they do.
     pub(super) fn change_to(&self, now: &Self) -> Option<String> {
         for (before, after) in [(&self.posts, &now.posts), (&self.tombstones, &now.tombstones)] {
@@ -161,35 +156,43 @@ impl Target {
     /// Creates an alias of the one index `{name}_v1`.
     pub(super) fn of_one_index(name: &str) -> Self {
         let write_index = format!("{name}_v1");
+        let members = vec![Member::unknown(&write_index)];
+        Self { members, write_index, is_known: true, durability_async: false, ..Self::unknown(name) }
+    }
+}
+
+impl Target {
+    /// Creates what is assumed if the server shows nothing about a name: one index without problems.
+    pub(super) fn unknown(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            members: vec![Member::unknown(&write_index)],
-            write_index,
-            is_known: true,
+            members: vec![Member::unknown(name)],
+            write_index: name.to_owned(),
+            is_known: false,
             gc_deletes: Duration::ZERO,
-            durability_async: false,
+            durability_async: true,
             dense_vectors: false,
             unsearchable: Vec::new(),
             hides_documents: false,
             routing: None,
         }
     }
-}
 
-impl Target {
     /// Returns whether the name is an alias.
     pub fn is_alias(&self) -> bool {
         self.is_known && self.members.iter().all(|member| member.name != self.name)
     }
 
+    /// Returns the name to use in requests for one of the indices. An alias of one index is named itself, since the
+    /// credentials may cover only the alias.
+    pub fn name_for<'a>(&'a self, index: &'a str) -> &'a str {
+        if self.members.len() > 1 { index } else { &self.name }
+    }
+
     /// Returns the names under which documents are looked up, and whether each requires routing. Ids are unique only
-    /// per index, so all indices of an alias are listed. An alias of one index is listed itself, since the credentials
-    /// may cover only the alias.
+    /// per index, so all indices of an alias are listed.
     pub fn look_up_in(&self) -> impl Iterator<Item = (&str, bool)> {
-        let by_name = self.members.len() < 2;
-        self.members
-            .iter()
-            .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
+        self.members.iter().map(|member| (self.name_for(&member.name), member.requires_routing))
     }
 
     /// Returns the names to search, separated by commas: the name itself, or its indices if the name hides documents.

@@ -27,7 +27,7 @@ use crate::model::schema::vectors;
 use crate::model::{
     Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Names, Outcomes, Post, Version,
 };
-use crate::sink::elasticsearch::client::{ContentType, Reply};
+use crate::sink::elasticsearch::client::Reply;
 use crate::sink::upcoming::Upcoming;
 
 /// Maximum number of posts that are tried. After that the server is assumed to read only arrays.
@@ -42,14 +42,6 @@ const READ_BACK: &str = "/_mget?_source_includes=embeddings&_source_exclude_vect
 /// lengths separately. What they return is off by one or two roundings (2^-23), however it was sent.
 const ROUNDING: f32 = 1e-6;
 
-/// How the vectors of posts are encoded.
-pub enum Vectors {
-    /// All posts use this encoding.
-    Decided(VectorEncoding),
-    /// Posts use arrays until one proves that the server reads base64, then base64.
-    Auto(Prover),
-}
-
 /// A post that base64 may be tried with.
 pub struct Sample<'a> {
     /// Version of the post: the position of its event in the order.
@@ -62,9 +54,9 @@ pub struct Sample<'a> {
     pub fields: FieldChoice,
 }
 
-/// Finds out, once for all workers, whether the server reads vectors as base64.
+/// Finds out, once for all workers, whether the server reads vectors as base64. Posts use arrays until then.
+#[derive(Default)]
 pub struct Prover {
-    index: String,
     decided: OnceLock<VectorEncoding>,
     /// Posts tried so far. Locked during an attempt, so that other workers wait for its result.
     attempts: Mutex<u32>,
@@ -81,24 +73,19 @@ enum Finding {
     Inconclusive(String),
 }
 
-impl Vectors {
+impl Prover {
+    /// Creates a prover that has nothing to find out: all posts use this encoding.
+    pub fn decided(encoding: VectorEncoding) -> Self {
+        Self { decided: encoding.into(), ..Self::default() }
+    }
+
+    /// Returns the encoding as far as it is decided.
+    pub fn so_far(&self) -> VectorEncoding {
+        self.decided.get().copied().unwrap_or(VectorEncoding::Array)
+    }
+
     /// Returns the encoding for the vectors of this post. If it is undecided, sends the post with `bulk` to find out.
     pub fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
-        match self {
-            Vectors::Decided(encoding) => *encoding,
-            Vectors::Auto(prover) => prover.encoding(sample, bulk),
-        }
-    }
-}
-
-impl Prover {
-    /// Creates an undecided prover. Posts are read back from `index`, the name of a single index whose vectors are all
-    /// `dense_vector`.
-    pub fn new(index: String) -> Self {
-        Self { index, decided: OnceLock::new(), attempts: Mutex::new(0) }
-    }
-
-    fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
         if self.decided.get().is_none() && sample.shows_byte_order() {
             let mut attempts = self.attempts.lock();
             // Another worker may have found out while this one waited.
@@ -107,7 +94,7 @@ impl Prover {
                 self.decide(self.attempt(sample, bulk), *attempts);
             }
         }
-        self.decided.get().copied().unwrap_or(VectorEncoding::Array)
+        self.so_far()
     }
 
     /// Decides after an attempt that has shown something, or after enough attempts.
@@ -140,7 +127,7 @@ impl Prover {
     fn attempt(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Finding {
         let sent = send(bulk, sample, VectorEncoding::Base64);
         if sent.tally.indexed > 0 {
-            let finding = judge(self.read_back(sample, bulk), sample);
+            let finding = judge(read_back(bulk, sample), sample);
             if finding != Finding::Proven {
                 send(bulk, sample, VectorEncoding::Array);
             }
@@ -154,16 +141,17 @@ impl Prover {
         }
         Finding::Inconclusive("the post was not indexed".into())
     }
-
-    fn read_back(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Result<Reply, TransportError> {
-        let requires_routing = bulk.targets.now().posts.requires_routing();
-        let body = look_up_body(&[(&self.index, requires_routing, sample.post.at_uri)]);
-        bulk.client_to_finish().post(READ_BACK, ContentType::Json, &body)
-    }
 }
 
 fn send(bulk: &Bulk<'_>, sample: &Sample<'_>, encoding: VectorEncoding) -> Outcomes {
     bulk.deliver(&sample.batch(bulk.targets.now().names, encoding), &mut Upcoming::nothing())
+}
+
+fn read_back(bulk: &Bulk<'_>, sample: &Sample<'_>) -> Result<Reply, TransportError> {
+    let posts = &bulk.targets.now().posts;
+    let index = posts.name_for(&posts.write_index);
+    let body = look_up_body(&[(index, posts.requires_routing(), sample.post.at_uri)]);
+    bulk.client_to_finish().post(READ_BACK, &body)
 }
 
 impl Sample<'_> {

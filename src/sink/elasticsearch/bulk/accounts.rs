@@ -27,7 +27,6 @@ use crate::model::{Action, ActionKind, Batch, Document, Tombstone};
 use crate::observe::traffic::Request;
 use crate::retry::throttle::Stopped;
 use crate::sink::batch::Batcher;
-use crate::sink::elasticsearch::client::ContentType;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::write_action;
 use crate::sink::elasticsearch::product::OF_PRIMARIES;
@@ -133,11 +132,11 @@ impl Bulk<'_> {
             let path = format!("/{}/{what}", self.targets.now().posts.search_in());
             let permit = self.throttle.acquire(body.len())?;
             let attempt = self.attempt(Request::Search, permit, &mut patience, |client| {
-                let mut reply = client.post(&path, ContentType::Json, body);
+                let mut reply = client.post(&path, body);
                 if reply.as_ref().is_ok_and(|reply| reply.status == 400)
                     && let Some(of_any_copy) = path.strip_suffix(OF_PRIMARIES)
                 {
-                    reply = client.post(of_any_copy, ContentType::Json, body);
+                    reply = client.post(of_any_copy, body);
                 }
                 let reply = read(reply)?;
                 judge(&reply.body).map_err(|answer| (answer, None))

@@ -79,8 +79,10 @@ impl<'r> Bulk<'r> {
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
             // Only before the body is under way can a server refuse a request without reading it.
             let expects_continue = interrupted || self.expect.applies(Instant::now());
-            let Posted { reply, sent, expect_answer } = client.post_bulk(&path, body, expects_continue);
+            let Posted { reply, sent, on_wire, expect_answer } =
+                client.post_bulk(&path, body, expects_continue);
             self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
+            self.counters.bytes_on_wire.fetch_add(on_wire, Ordering::Relaxed);
             self.expect.learn(expect_answer, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
             let reply = read(reply)?;
             let items = judge_items(&reply.body, operation, &ids, &versions, &holds)
@@ -156,11 +158,9 @@ impl<'r> Bulk<'r> {
         patience.refused(failure)?;
         Ok(Attempt::Failed)
     }
-}
 
-impl Bulk<'_> {
     /// Stops the run with a failure.
-    pub(super) fn fail<T>(&self, failure: Failure) -> Result<T, Stopped> {
+    pub(in crate::sink::elasticsearch) fn fail<T>(&self, failure: Failure) -> Result<T, Stopped> {
         self.stop.fail(failure);
         Err(Stopped)
     }
@@ -196,21 +196,20 @@ impl Bulk<'_> {
 pub(in crate::sink::elasticsearch) fn read(
     reply: Result<Reply, TransportError>,
 ) -> Result<Reply, FailedRequest> {
-    match reply {
+    let answer = match reply {
         Ok(reply) => match judge_answer(&reply) {
-            None => Ok(reply),
-            Some(answer) => Err((answer, reply.retry_after)),
+            None => return Ok(reply),
+            Some(answer) => return Err((answer, reply.retry_after)),
         },
         Err(TransportError::Tls(reason)) => {
             let message = format!("the certificate of ELASTICSEARCH_URL is refused: {reason}");
-            Err((Answer::Stop(Failure::new(ExitCode::Refused, message)), None))
+            Answer::Stop(Failure::new(ExitCode::Refused, message))
         }
-        Err(TransportError::Refused(reason)) => {
-            Err((Answer::Stop(Failure::new(ExitCode::Refused, reason)), None))
-        }
-        Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
-        Err(error @ TransportError::TimedOut) => Err((Answer::TooSlow(error.to_string()), None)),
-        Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),
-        Err(error) => Err((Answer::Away(error.to_string()), None)),
-    }
+        Err(TransportError::Refused(reason)) => Answer::Stop(Failure::new(ExitCode::Refused, reason)),
+        Err(error @ TransportError::Interrupted(_)) => Answer::Interrupted(error.to_string()),
+        Err(error @ TransportError::TimedOut) => Answer::TooSlow(error.to_string()),
+        Err(error @ TransportError::Other(_)) => Answer::Retry(error.to_string()),
+        Err(error) => Answer::Away(error.to_string()),
+    };
+    Err((answer, None))
 }

@@ -25,15 +25,10 @@ pub struct BatchReport<'b> {
     outcomes: Outcomes,
     /// Posts to be looked up again, each with the outcome of its line.
     sent: Vec<(usize, Final)>,
-    to_delete: Vec<ToDelete>,
+    /// Actions whose ids have a tombstone, each with its version, so that they must be deleted from `posts`.
+    to_delete: Vec<(usize, Version)>,
     /// Accounts whose tombstone is confirmed, each with the tombstone's outcome.
     accounts: Vec<(usize, Final)>,
-}
-
-/// An action whose id has a tombstone, so that it must be deleted from `posts`.
-struct ToDelete {
-    action: usize,
-    version: Version,
 }
 
 impl<'b> BatchReport<'b> {
@@ -58,7 +53,7 @@ impl<'b> BatchReport<'b> {
             (ActionKind::Post, outcome) => self.sent.push((line, outcome)),
             (_, Final::Refused(refusal)) => self.refuse(line, refusal),
             // A newer tombstone serves as well: the post must be deleted.
-            (ActionKind::Tombstone, _) => self.mark_for_deletion(line, action.version),
+            (ActionKind::Tombstone, _) => self.to_delete.push((line, action.version)),
             (ActionKind::AccountTombstone { .. }, outcome) => self.accounts.push((line, outcome)),
         }
     }
@@ -82,14 +77,12 @@ impl<'b> BatchReport<'b> {
 
     /// Returns the actions whose ids must be deleted from `posts`, each with the version of the tombstone.
     pub fn to_delete(&self) -> impl Iterator<Item = (&'b Action, Version)> {
-        self.to_delete
-            .iter()
-            .filter_map(|to_delete| Some((self.batch.actions.get(to_delete.action)?, to_delete.version)))
+        self.to_delete.iter().filter_map(|&(line, version)| Some((self.batch.actions.get(line)?, version)))
     }
 
     /// Records the outcome of deleting the `nth` of [`Self::to_delete`] from all its indices.
     pub fn deleted(&mut self, nth: usize, outcome: Final) {
-        let Some(&ToDelete { action, .. }) = self.to_delete.get(nth) else { return };
+        let Some(&(action, _)) = self.to_delete.get(nth) else { return };
         let kind = self.batch.actions.get(action).map(|action| action.kind);
         match (kind, outcome) {
             (_, Final::Refused(refusal)) => self.refuse(action, refusal),
@@ -127,11 +120,7 @@ impl<'b> BatchReport<'b> {
     fn suppress(&mut self, line: usize, tombstone: u64) {
         let Some(action) = self.batch.actions.get(line) else { return };
         let version = Version::from_index_version(tombstone).unwrap_or(action.version);
-        self.mark_for_deletion(line, version);
-    }
-
-    fn mark_for_deletion(&mut self, action: usize, version: Version) {
-        self.to_delete.push(ToDelete { action, version });
+        self.to_delete.push((line, version));
     }
 
     fn refuse(&mut self, action: usize, refusal: Refusal) {

@@ -11,11 +11,12 @@
 use super::Bulk;
 use super::batch_report::{BatchReport, Final};
 use super::lines::BodyLines;
+use super::look_up::{LOOK_UP, LOOK_UP_ROUTINGS};
 use super::reply::{FoundDocument, Operation, Refusal};
 use super::settling::Settling;
 use crate::model::{Action, ActionKind, INDEX_TAKES_NO_WRITES, Version};
 use crate::retry::throttle::Stopped;
-use crate::sink::elasticsearch::encode::action::{TargetFields, write_delete, write_delete_found};
+use crate::sink::elasticsearch::encode::action::{write_delete, write_delete_found};
 use crate::sink::elasticsearch::targets::{Member, Targets, routing_of};
 
 /// Outcome of the deletes of one id.
@@ -100,12 +101,11 @@ impl Bulk<'_> {
         }
         let actions = to_delete.iter().map(|(action, _)| *action).collect();
         let lines = BodyLines { operation: Operation::Delete, body: &body, ranges, actions };
-        Settling::new(self, &lines, &mut |line, outcome| {
+        Settling::run(self, &lines, None, &mut |line, outcome| {
             if let Some(deleted) = deleted.get_mut(line) {
                 deleted.add(outcome);
             }
         })
-        .run()
     }
 
     /// Looks for posts in indices. Each is given by its number, its action and an index.
@@ -120,7 +120,7 @@ impl Bulk<'_> {
             .iter()
             .map(|(_, action, member)| (&*member.name, member.requires_routing, &*action.id))
             .collect();
-        let found = self.look_up_documents(&ids)?;
+        let found = self.look_up_documents(LOOK_UP, &ids)?;
         let posts = asked.iter().zip(found).filter_map(|(&(nth, action, member), found)| {
             let FoundDocument { version, place, .. } = found?;
             Some(FoundPost { nth, action, member, version, place: place.unwrap_or_default() })
@@ -137,22 +137,20 @@ impl Bulk<'_> {
         let mut body = Vec::new();
         let (mut ranges, mut actions, mut nths) = (Vec::new(), Vec::new(), Vec::new());
         for post in found {
-            let index = &post.member.name;
             if let (Some(block), Some(deleted)) = (post.member.block, deleted.get_mut(post.nth)) {
-                deleted.add(Final::Refused(blocked(index, block)));
+                deleted.add(Final::Refused(blocked(&post.member.name, block)));
                 continue;
             }
             let start = body.len();
             let routing = routing_of(&post.action.id, post.member.requires_routing);
-            let target_fields = TargetFields { routing, ..TargetFields::default() };
-            write_delete_found(&mut body, index, &post.action.id, post.place, target_fields);
+            write_delete_found(&mut body, &post.member.name, &post.action.id, post.place, routing);
             ranges.push(start..body.len());
             actions.push(post.action);
             nths.push(post.nth);
         }
         let lines = BodyLines { operation: Operation::DeleteFound, body: &body, ranges, actions };
         let mut again = Vec::new();
-        Settling::new(self, &lines, &mut |line, outcome| match (nths.get(line), outcome) {
+        Settling::run(self, &lines, None, &mut |line, outcome| match (nths.get(line), outcome) {
             (Some(&nth), Final::Superseded) => again.push(nth),
             (Some(&nth), outcome) => {
                 if let Some(deleted) = deleted.get_mut(nth) {
@@ -160,15 +158,12 @@ impl Bulk<'_> {
                 }
             }
             (None, _) => {}
-        })
-        .run()?;
+        })?;
         again.sort_unstable();
         again.dedup();
         Ok(again)
     }
-}
 
-impl Bulk<'_> {
     /// Deletes copies that were written with a routing to an index that needs none, each given by kind, action and index.
     /// A copy in the shard to which requests without a routing go is the document itself: it stays.
     pub(super) fn delete_misrouted(&self, copies: &[(ActionKind, &Action, String)]) -> Result<(), Stopped> {
@@ -176,16 +171,12 @@ impl Bulk<'_> {
             return Ok(());
         }
         let targets = self.targets.now();
-        // An alias of one index is named itself, since the credentials may cover only the alias.
-        let name = |(kind, _, index): &(ActionKind, &Action, String)| match targets.of(*kind) {
-            target if target.members.len() < 2 => target.name.clone(),
-            _ => index.clone(),
-        };
-        let names: Vec<String> = copies.iter().map(name).collect();
+        let names: Vec<&str> =
+            copies.iter().map(|(kind, _, index)| targets.of(*kind).name_for(index)).collect();
         let asked = copies.iter().zip(&names).flat_map(|((_, action, _), name)| {
-            [true, false].map(|with_routing| (&**name, with_routing, &*action.id))
+            [true, false].map(|with_routing| (*name, with_routing, &*action.id))
         });
-        let found = self.look_up_routings(&asked.collect::<Vec<_>>())?;
+        let found = self.look_up_documents(LOOK_UP_ROUTINGS, &asked.collect::<Vec<_>>())?;
         let (mut body, mut ranges, mut actions) = (Vec::new(), Vec::new(), Vec::new());
         for (((_, action, _), name), found) in copies.iter().zip(&names).zip(found.chunks(2)) {
             let [Some(copy), document] = found else { continue };
@@ -194,15 +185,13 @@ impl Bulk<'_> {
                 continue;
             }
             let start = body.len();
-            let target_fields =
-                TargetFields { routing: routing_of(&action.id, true), ..TargetFields::default() };
-            write_delete_found(&mut body, name, &action.id, place, target_fields);
+            write_delete_found(&mut body, name, &action.id, place, routing_of(&action.id, true));
             ranges.push(start..body.len());
             actions.push(*action);
         }
         let lines = BodyLines { operation: Operation::DeleteFound, body: &body, ranges, actions };
         // A copy that has changed belongs to another writer, who deletes it.
-        Settling::new(self, &lines, &mut |_, _| ()).run()
+        Settling::run(self, &lines, None, &mut |_, _| ())
     }
 }
 

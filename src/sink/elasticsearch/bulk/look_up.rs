@@ -10,8 +10,8 @@ use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{FoundDocument, judge_look_up};
-use crate::sink::elasticsearch::client::{Client, ContentType};
-use crate::sink::elasticsearch::encode::action::TargetFields;
+use crate::sink::elasticsearch::client::Client;
+use crate::sink::elasticsearch::encode::action::write_routing;
 use crate::sink::elasticsearch::encode::text::write_string;
 use crate::sink::elasticsearch::targets::routing_of;
 
@@ -19,11 +19,11 @@ use crate::sink::elasticsearch::targets::routing_of;
 pub(in crate::sink::elasticsearch) const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
                        docs._primary_term,docs.error.type,docs.error.reason";
 
-/// Returns the routings of documents, too. Without `stored_fields`, the server shows none.
-const LOOK_UP_ROUTINGS: &str = "/_mget?_source=false&stored_fields=_routing&filter_path=docs._id,docs.found,docs._version,\
+/// Also returns whether documents were written with a routing. Without `stored_fields`, the server does not show that.
+pub(super) const LOOK_UP_ROUTINGS: &str = "/_mget?_source=false&stored_fields=_routing&filter_path=docs._id,docs.found,docs._version,\
                        docs._seq_no,docs._primary_term,docs._routing,docs.error.type,docs.error.reason";
 
-/// A document to look up: index, whether that requires routing, and id.
+/// A document to look up: index, whether to send the author's routing, and id.
 pub(in crate::sink::elasticsearch) type LookUp<'q> = (&'q str, bool, &'q str);
 
 /// Looks up some of the ids, once.
@@ -60,22 +60,13 @@ impl<'r> Bulk<'r> {
         self.look_up_once(permit, posts, patience, &|client, posts| self.get_tombstones(client, posts))
     }
 
-    /// Looks up documents until there is an answer. Each is given by its index, whether that requires routing, and its
-    /// id.
+    /// Looks up documents with [`LOOK_UP`] or [`LOOK_UP_ROUTINGS`] until there is an answer.
     pub(super) fn look_up_documents(
         &self,
+        path: &str,
         documents: &[LookUp<'_>],
     ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
-        self.look_up_all(documents, &|client, part| multi_get(client, LOOK_UP, part))
-    }
-
-    /// Like [`Self::look_up_documents`], but also finds out whether documents were written with a routing. Sends the
-    /// author's routing even to indices that do not need it, if the second value of a document says so.
-    pub(super) fn look_up_routings(
-        &self,
-        documents: &[LookUp<'_>],
-    ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
-        self.look_up_all(documents, &|client, part| multi_get(client, LOOK_UP_ROUTINGS, part))
+        self.look_up_all(documents, &|client, part| multi_get(client, path, part))
     }
 
     /// Looks up all of `asked` until there is an answer.
@@ -191,7 +182,7 @@ fn multi_get(
     documents: &[LookUp<'_>],
 ) -> Result<Vec<Option<FoundDocument>>, FailedRequest> {
     let ids: Vec<&str> = documents.iter().map(|(.., id)| *id).collect();
-    let reply = read(client.post(path, ContentType::Json, &look_up_body(documents)))?;
+    let reply = read(client.post(path, &look_up_body(documents)))?;
     judge_look_up(&reply.body, &ids).map_err(|answer| (answer, None))
 }
 
@@ -203,8 +194,7 @@ pub(in crate::sink::elasticsearch) fn look_up_body(documents: &[LookUp<'_>]) -> 
         write_string(&mut body, index);
         body.extend_from_slice(b",\"_id\":");
         write_string(&mut body, id);
-        TargetFields { routing: routing_of(id, *requires_routing), ..TargetFields::default() }
-            .write(&mut body);
+        write_routing(&mut body, routing_of(id, *requires_routing));
         body.push(b'}');
     }
     body.extend_from_slice(b"]}");

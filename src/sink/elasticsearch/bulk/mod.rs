@@ -117,10 +117,7 @@ impl Bulk<'_> {
             ranges: batch.actions.iter().map(|action| action.lines.clone()).collect(),
             actions: batch.actions.iter().collect(),
         };
-        Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome))
-            .looked_up(looked_up)
-            .without_superseded()?
-            .run()
+        Settling::run(self, &lines, looked_up, &mut |line, outcome| report.indexed(line, outcome))
     }
 
     /// Looks up which of the posts just sent have a tombstone by now. These are then deleted, too. The same request
@@ -133,7 +130,7 @@ impl Bulk<'_> {
         }
         let (generation, at) = (self.targets.now().generation, Instant::now());
         // Where the server does not show how long it remembers deletes, a look-up counts for one request only.
-        if !self.stop.is_requested() && !self.targets.now().gc_deletes().is_zero() {
+        if !self.stop.is_requested() && !self.targets.now().posts.gc_deletes.is_zero() {
             posts.extend(upcoming.peek().into_iter().flat_map(Batch::posts));
         }
         let mut tombstones = self.look_up_to_finish(&posts)?;

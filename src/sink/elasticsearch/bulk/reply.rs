@@ -98,7 +98,15 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     let described = || error.reason.clone();
     Some(match reply.status {
         400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
-        408 | 413 | 429 | 500..=599 => judge_outage(reply, described()),
+        // Any server may return these, or any proxy in front of it.
+        413 => Answer::TooLarge(Refusal {
+            error_type: "request_entity_too_large".into(),
+            // Some servers mention their limit in the description.
+            reason: format!("larger than the server accepts in one request ({})", described()),
+        }),
+        503 => Answer::Away(described()),
+        504 => Answer::TooSlow(described()),
+        408 | 429 | 500..=599 => Answer::Retry(described()),
         _ if reply.is_page() => Answer::Away(foreign_answer(&described())),
         401 => Answer::Unauthenticated(refused(format!(
             "Elasticsearch does not accept the credentials of this run ({})",
@@ -113,20 +121,6 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
         400 => Answer::Divide(error.into_refusal(reply.status)),
         _ => Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {URL_ADVICE}", described()))),
     })
-}
-
-/// Judges statuses that any server may return, or any proxy in front of it.
-fn judge_outage(reply: &Reply, described: String) -> Answer {
-    match reply.status {
-        413 => Answer::TooLarge(Refusal {
-            error_type: "request_entity_too_large".into(),
-            // Some servers mention their limit in the description.
-            reason: format!("larger than the server accepts in one request ({described})"),
-        }),
-        503 => Answer::Away(described),
-        504 => Answer::TooSlow(described),
-        _ => Answer::Retry(described),
-    }
 }
 
 /// Judges the items of a bulk answer to actions with these ids, and documents with these versions (none: they are not
@@ -263,19 +257,14 @@ pub const UNKNOWN_VERSION: u64 = u64::MAX;
 /// Returns `Answer::Retry` if the answer cannot be read or does not fit the request. An error of a document becomes the
 /// answer for the whole look-up.
 pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocument>>, Answer> {
-    let place = |doc: &MultiGetDoc<'_>| doc.seq_no.zip(doc.primary_term);
     judge_documents(body, ids, |version, doc| FoundDocument {
         version,
-        place: place(&doc),
+        place: doc.seq_no.zip(doc.primary_term),
         has_routing: doc.routing.is_some(),
     })
 }
 
 /// Like [`judge_look_up`], with `_source`.
-///
-/// # Errors
-///
-/// See [`judge_look_up`].
 pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<FoundContent<'b>>>, Answer> {
     judge_documents(body, ids, |version, doc| FoundContent { version, source: doc.source })
 }

@@ -4,7 +4,6 @@
 mod items;
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::time::Instant;
 
 use super::lines::{BodyLines, halves};
@@ -32,9 +31,7 @@ pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
     lines: &'s BodyLines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
-    /// The lines without an outcome, before the first request.
-    left: Vec<usize>,
-    /// When they were looked up, if that is done already.
+    /// When the lines were looked up, if that is done already.
     looked_up: Option<Instant>,
     /// Whether the server has judged any action.
     judged: bool,
@@ -60,55 +57,40 @@ enum Consequence {
 }
 
 impl<'s, 'r> Settling<'s, 'r> {
-    /// Creates the state in which no line has an outcome. `on_final` gets each outcome as soon as it is known.
-    pub(super) fn new(
+    /// Sends lines until each has an outcome, which `on_final` gets as soon as it is known. `looked_up` is what was looked
+    /// up for the lines before.
+    pub(super) fn run(
         bulk: &'s Bulk<'r>,
         lines: &'s BodyLines<'s>,
+        looked_up: Option<LookedUp>,
         on_final: &'s mut dyn FnMut(usize, Final),
-    ) -> Self {
-        let left = (0..lines.ranges.len()).collect();
-        Self {
+    ) -> Result<(), Stopped> {
+        let mut left: Vec<usize> = (0..lines.ranges.len()).collect();
+        let mut settling = Self {
             bulk,
             lines,
             on_final,
-            left,
-            looked_up: None,
+            looked_up: looked_up.as_ref().map(|looked_up| looked_up.at),
             judged: false,
             refused: Vec::new(),
             misrouted: Vec::new(),
+        };
+        if let Some(LookedUp { tombstones, .. }) = looked_up {
+            let (asked, _) = lines.to_look_up(&left);
+            settling.suppress_found(&mut left, asked, tombstones);
         }
-    }
-
-    /// Uses what was looked up for these lines before.
-    pub(super) fn looked_up(mut self, looked_up: Option<LookedUp>) -> Self {
-        if let Some(LookedUp { at, tombstones, .. }) = looked_up {
-            let mut left = mem::take(&mut self.left);
-            let (asked, _) = self.lines.to_look_up(&left);
-            self.suppress_found(&mut left, asked, tombstones);
-            (self.left, self.looked_up) = (left, Some(at));
-        }
-        self
-    }
-
-    /// Settles the posts of which an older index has a newer emission.
-    pub(super) fn without_superseded(mut self) -> Result<Self, Stopped> {
-        let (asked, posts) = self.lines.to_look_up(&self.left);
-        let outcomes = self.bulk.supersede(&posts)?;
-        let mut left = mem::take(&mut self.left);
-        self.settle_found(&mut left, asked, outcomes);
-        self.left = left;
-        Ok(self)
-    }
-
-    /// Sends until each line has an outcome.
-    pub(super) fn run(mut self) -> Result<(), Stopped> {
-        let mut parts = self.lines.parts(&self.left, self.bulk.limits);
+        // The posts of which an older index has a newer emission are not sent.
+        let (asked, posts) = lines.to_look_up(&left);
+        let outcomes = bulk.supersede(&posts)?;
+        settling.settle_found(&mut left, asked, outcomes);
+        let mut parts = lines.parts(&left, bulk.limits);
         while let Some(part) = parts.pop() {
-            let halves = if self.is_too_large(&part) { Some(halves(part)) } else { self.settle(part)? };
+            let halves =
+                if settling.is_too_large(&part) { Some(halves(part)) } else { settling.settle(part)? };
             parts.extend(halves.into_iter().flatten());
         }
-        self.remove_misrouted()?;
-        self.settle_refused()
+        settling.remove_misrouted()?;
+        settling.settle_refused()
     }
 
     /// Reports the actions refused on their own, unless the server refuses everything.
@@ -142,7 +124,7 @@ impl<'s, 'r> Settling<'s, 'r> {
             }
             let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
             // How long the lines have waited is known only once there is a permit.
-            if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
+            if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().posts.gc_deletes / 2) {
                 let begun = Instant::now();
                 let Some(returned) = self.suppress(permit, &mut part, &mut look_up_patience)? else {
                     continue;
@@ -230,7 +212,7 @@ impl<'s, 'r> Settling<'s, 'r> {
     }
 
     /// Divides a refused part in halves. A single action is refused on its own.
-    fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: RefusedPart) -> Left {
+    fn divide(&mut self, part: Vec<usize>, mut refusal: Refusal, what: RefusedPart) -> Left {
         let [line] = part[..] else {
             self.bulk.counters.traffic.again(match what {
                 RefusedPart::Size(_) => Again::TooLarge,
@@ -241,14 +223,10 @@ impl<'s, 'r> Settling<'s, 'r> {
             }
             return Left::InHalves(part);
         };
-        self.refused.push(Refused { line, refusal: self.with_size(line, refusal), what });
+        // The size of the request is mostly that of the document.
+        refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&part)));
+        self.refused.push(Refused { line, refusal, what });
         Left::Again(Vec::new())
-    }
-
-    /// Adds the size of the refused request, which is mostly that of the document.
-    fn with_size(&self, line: usize, mut refusal: Refusal) -> Refusal {
-        refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&[line])));
-        refusal
     }
 
     /// Handles a connection that broke during a part.

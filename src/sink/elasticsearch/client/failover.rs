@@ -21,7 +21,8 @@ impl Client {
         let result = result.map_err(|error| self.outage_if_trusted_before(error));
         match &result {
             Ok(answered) => self.record_page(ask.path, &answered.reply),
-            Err(TransportError::RefusedByProxy(why)) => self.record_refusal(why),
+            // The proxy has answered instead of the server, without a connection to it.
+            Err(TransportError::RefusedByProxy(why)) => self.pages.lock().0 = Some(why.clone()),
             Err(_) => {}
         }
         result
@@ -41,19 +42,17 @@ impl Client {
     /// Returns a client for each node that is not left out; none if there is only one node. A request has the time limit
     /// of a probe.
     pub fn of_each_node(&self) -> Vec<Self> {
-        let of_node = |node| {
-            let url = self.nodes.url(node);
-            Self {
-                nodes: Arc::new(Nodes::new(vec![url.to_owned()])),
-                base_url: url.into(),
-                // What happens at a single node does not count for the run.
-                pages: Arc::default(),
-                outages: Arc::default(),
-                ..self.within(PROBE)
-            }
+        if self.nodes.len() == 1 {
+            return Vec::new();
+        }
+        let of_node = |node| Self {
+            nodes: Arc::new(Nodes::new(vec![self.nodes.url(node).to_owned()])),
+            // What happens at a single node does not count for the run.
+            pages: Arc::default(),
+            outages: Arc::default(),
+            ..self.within(PROBE)
         };
-        let others = if self.nodes.len() > 1 { self.nodes.len() } else { 0 };
-        (0..others).filter(|node| !self.nodes.is_left_out(*node)).map(of_node).collect()
+        (0..self.nodes.len()).filter(|node| !self.nodes.is_left_out(*node)).map(of_node).collect()
     }
 
     fn send_to_any(&self, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {

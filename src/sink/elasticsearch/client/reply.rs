@@ -59,7 +59,8 @@ impl Reply {
             self.error_field("reason").unwrap_or_else(|| String::from_utf8_lossy(&self.body).into());
         // The reason of a search says only that it failed (`all shards failed`).
         if self.error_type() == "search_phase_execution_exception"
-            && let Some(cause) = self.root_cause()
+            && let Some(error) = self.error()
+            && let Some(cause) = error.pointer("/root_cause/0/reason").and_then(Value::as_str)
         {
             text = format!("{text}: {cause}");
         }
@@ -82,14 +83,13 @@ impl Reply {
         self.status == 404 && self.error_type() == "index_not_found_exception"
     }
 
-    fn root_cause(&self) -> Option<String> {
-        let body: Value = serde_json::from_slice(&self.body).ok()?;
-        Some(body.pointer("/error/root_cause/0/reason")?.as_str()?.to_owned())
+    fn error_field(&self, name: &str) -> Option<String> {
+        text_of_error(&self.error()?, name).map(str::to_owned)
     }
 
-    fn error_field(&self, name: &str) -> Option<String> {
-        let body: Value = serde_json::from_slice(&self.body).ok()?;
-        text_of_error(body.get("error")?, name).map(str::to_owned)
+    fn error(&self) -> Option<Value> {
+        let mut body: Value = serde_json::from_slice(&self.body).ok()?;
+        body.get_mut("error").map(Value::take)
     }
 }
 

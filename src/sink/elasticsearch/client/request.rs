@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::Duration;
 
-use ureq::http::{HeaderMap, HeaderValue, Method};
+use ureq::http::{HeaderMap, Method};
 
 use super::Reply;
 use crate::http::TransportError;
@@ -12,8 +12,6 @@ use crate::http::TransportError;
 /// Limits of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// Time limit for name resolution, TCP connection and TLS handshake.
-    pub connect: Duration,
     /// Time limit for the whole request, from the first byte sent to the last one received.
     pub call: Duration,
     /// Like `call`, for requests made although the run is to stop.
@@ -26,35 +24,16 @@ pub struct RequestLimits {
 }
 
 impl Default for RequestLimits {
-    /// Returns the limits for one thread: 10 s to connect; 90 s for a request, more than the minute that Elasticsearch
-    /// itself waits for a primary shard; 10 s for a request that delays the end of a run; 64 MiB for a reply, many
-    /// times that of the largest bulk request.
+    /// Returns the limits for one thread: 90 s for a request, more than the minute that Elasticsearch itself waits for a
+    /// primary shard; 10 s for a request that delays the end of a run; 64 MiB for a reply, many times that of the largest
+    /// bulk request.
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(10),
             call: Duration::from_secs(90),
             last_call: Duration::from_secs(10),
             reply_bytes: 64 << 20,
             idle_connections: 1,
         }
-    }
-}
-
-/// Type of a request body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContentType {
-    /// One JSON value.
-    Json,
-    /// One JSON value per line, as for `_bulk`.
-    Ndjson,
-}
-
-impl ContentType {
-    pub(super) fn header(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            ContentType::Json => "application/json",
-            ContentType::Ndjson => "application/x-ndjson",
-        })
     }
 }
 
@@ -78,6 +57,8 @@ pub struct Posted {
     pub reply: Result<Reply, TransportError>,
     /// Bytes of the body that were sent, before compression. A body sent to several nodes counts for each.
     pub sent: u64,
+    /// The same bytes as sent, after compression.
+    pub on_wire: u64,
     /// Answer to `Expect`.
     pub expect_answer: ExpectAnswer,
 }
@@ -87,7 +68,7 @@ pub struct Posted {
 pub(super) struct Outgoing<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
-    pub(super) kind: Option<ContentType>,
+    pub(super) content_type: Option<&'static str>,
     pub(super) body: Option<Cow<'a, [u8]>>,
     pub(super) is_gzip: bool,
     pub(super) expects_continue: bool,
@@ -113,8 +94,10 @@ impl<'a> Outgoing<'a> {
         self.sent.is_none() && self.method != Method::PUT
     }
 
-    pub(super) fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
-        Self { method, kind: Some(kind), body: Some(Cow::Borrowed(body)), ..Self::get(path) }
+    /// Creates a request with one JSON value.
+    pub(super) fn with_body(method: Method, path: &'a str, body: &'a [u8]) -> Self {
+        let content_type = Some("application/json");
+        Self { method, content_type, body: Some(Cow::Borrowed(body)), ..Self::get(path) }
     }
 }
 

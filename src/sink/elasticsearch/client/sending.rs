@@ -26,7 +26,11 @@ impl Client {
     /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have changed, and
     /// without `Expect` if that is refused.
     pub(super) fn send_to(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
-        let mut answered = self.send_counted(node, ask)?;
+        let first = self.send_once(node, ask);
+        if first.as_ref().map_or(true, |answered| matches!(answered.reply.status, 502..=504)) {
+            self.outages.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut answered = first?;
         let mut expects_continue = ask.expects_continue;
         if answered.reply.status == 417 && expects_continue {
             self.refuses_expect.store(true, Ordering::Relaxed);
@@ -40,15 +44,6 @@ impl Client {
         Ok(answered)
     }
 
-    /// Sends a request once, and counts it if it fails.
-    fn send_counted(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
-        let result = self.send_once(node, ask);
-        if result.as_ref().map_or(true, |answered| matches!(answered.reply.status, 502..=504)) {
-            self.outages.fetch_add(1, Ordering::Relaxed);
-        }
-        result
-    }
-
     fn send_once(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let uri: Uri = format!("{}{}", self.nodes.url(node), ascii_encoded(ask.path))
             .parse()
@@ -56,8 +51,8 @@ impl Client {
         let mut headers = HeaderMap::new();
         let body = ask.body.as_deref();
         self.auth.authorize(ask.method.as_str(), &uri, &mut headers, body.unwrap_or_default())?;
-        if let Some(kind) = ask.kind {
-            headers.insert(CONTENT_TYPE, kind.header());
+        if let Some(content_type) = ask.content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         if ask.is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -73,15 +68,8 @@ impl Client {
             (Some(body), None) => self.receive(node, request.map(|()| body), headers),
             (Some(body), Some(sent)) => {
                 request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-                let mut counted = Counted::new(body);
-                let answered = {
-                    let body = SendBody::from_reader(&mut counted);
-                    self.receive(node, request.map(|()| body), headers)
-                };
-                sent.bytes.set(sent.bytes.get() + counted.read_bytes());
-                let is_late = counted.first_read_after().is_some_and(|time| time >= EXPECT_LIMIT);
-                sent.unanswered.set(sent.unanswered.get() || ask.expects_continue && is_late);
-                answered
+                let mut counted = Counted::new(body, sent, ask.expects_continue);
+                self.receive(node, request.map(|()| SendBody::from_reader(&mut counted)), headers)
             }
         }
     }

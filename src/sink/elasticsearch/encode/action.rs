@@ -26,10 +26,15 @@ impl TargetFields<'_> {
         if self.require_alias {
             out.extend_from_slice(b",\"require_alias\":true");
         }
-        if let Some(routing) = self.routing {
-            out.extend_from_slice(b",\"routing\":");
-            write_string(out, routing);
-        }
+        write_routing(out, self.routing);
+    }
+}
+
+/// Appends the routing, if there is one, to an action or to a document of a look-up.
+pub fn write_routing(out: &mut Vec<u8>, routing: Option<&str>) {
+    if let Some(routing) = routing {
+        out.extend_from_slice(b",\"routing\":");
+        write_string(out, routing);
     }
 }
 
@@ -37,14 +42,12 @@ impl TargetFields<'_> {
 pub fn write_index(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
     begin(out, "index", index, at_uri);
     write_version(out, version.of_index());
-    end(out, TargetFields::default());
 }
 
 /// Appends the action line that deletes a post from `index`, with a version above that of every post.
 pub fn write_delete(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
     begin(out, "delete", index, at_uri);
     write_version(out, version.of_delete());
-    end(out, TargetFields::default());
 }
 
 /// Appends the action line that deletes a post if it has not changed. `place` is the `_seq_no` and `_primary_term` that
@@ -54,11 +57,12 @@ pub fn write_delete_found(
     index: &str,
     at_uri: &str,
     place: (u64, u64),
-    target_fields: TargetFields<'_>,
+    routing: Option<&str>,
 ) {
     begin(out, "delete", index, at_uri);
     write_place(out, place);
-    end(out, target_fields);
+    write_routing(out, routing);
+    out.extend_from_slice(END);
 }
 
 /// Id of the [guard](write_guard). No real document has it.
@@ -77,7 +81,8 @@ pub fn write_guard(out: &mut Vec<u8>, index: &str, is_routed: bool) {
     begin(out, "index", index, GUARD);
     write_place(out, (NEVER, 1));
     out.extend_from_slice(b",\"pipeline\":\"_none\"");
-    end(out, TargetFields { require_alias: true, routing: is_routed.then_some(GUARD) });
+    TargetFields { require_alias: true, routing: is_routed.then_some(GUARD) }.write(out);
+    out.extend_from_slice(END);
     out.extend_from_slice(b"{}\n");
 }
 
@@ -90,12 +95,13 @@ fn begin(out: &mut Vec<u8>, action: &str, index: &str, id: &str) {
     write_string(out, id);
 }
 
-/// Appends a version with `external_gte`, so that repeating a request with the same version succeeds instead of
-/// conflicting.
+/// Appends a version and the end of the action line. The version is `external_gte`, so that repeating a request with the
+/// same version succeeds instead of conflicting.
 fn write_version(out: &mut Vec<u8>, version: u64) {
     out.extend_from_slice(b",\"version\":");
     write_number(out, version);
     out.extend_from_slice(b",\"version_type\":\"external_gte\"");
+    out.extend_from_slice(END);
 }
 
 /// Appends the condition that the document has not changed.
@@ -104,9 +110,4 @@ fn write_place(out: &mut Vec<u8>, (seq_no, primary_term): (u64, u64)) {
     write_number(out, seq_no);
     out.extend_from_slice(b",\"if_primary_term\":");
     write_number(out, primary_term);
-}
-
-fn end(out: &mut Vec<u8>, target_fields: TargetFields<'_>) {
-    target_fields.write(out);
-    out.extend_from_slice(END);
 }

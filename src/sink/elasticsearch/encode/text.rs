@@ -40,18 +40,9 @@ fn write_escape(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// Appends an integer.
-pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+pub fn write_number(out: &mut Vec<u8>, number: u64) {
+    // A number can be written, and a vector takes it.
+    let _ = serde_json::to_writer(out, &number);
 }
 
 /// Appends a vector in the given encoding.

@@ -32,23 +32,15 @@ const TOMBSTONE_SETTINGS: [(&str, &str); 1] = [(REFRESH_INTERVAL, LOAD_REFRESH)]
 /// Settings to send, by flat name; None: the default.
 pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;
 
-/// The concrete indices that a load writes to.
+/// Returns the indices that take posts and tombstones, each with the settings of a load.
 ///
 /// Deletes also go to the other indices behind an alias. Those keep their settings, because tuning them would mean
 /// copying all their shards again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadedIndices {
-    /// The index that takes the posts.
-    pub posts: String,
-    /// The index that takes the tombstones.
-    pub tombstones: String,
-}
-
-impl LoadedIndices {
-    /// Returns each index with the settings of a load.
-    pub(super) fn tuned(&self) -> [(&str, &'static [(&'static str, &'static str)]); 2] {
-        [(self.posts.as_str(), &POST_SETTINGS), (self.tombstones.as_str(), &TOMBSTONE_SETTINGS)]
-    }
+pub(super) fn tuned<'i>(
+    posts: &'i str,
+    tombstones: &'i str,
+) -> [(&'i str, &'static [(&'static str, &'static str)]); 2] {
+    [(posts, &POST_SETTINGS), (tombstones, &TOMBSTONE_SETTINGS)]
 }
 
 /// Describes the settings of a load for users.
@@ -188,8 +180,7 @@ mod tests {
 
     #[test]
     fn tombstones_keep_their_replicas() {
-        let indices = LoadedIndices { posts: "p".into(), tombstones: "t".into() };
-        for (index, during) in indices.tuned() {
+        for (index, during) in tuned("p", "t") {
             let replicas = during.iter().any(|(name, _)| *name == REPLICAS);
             assert_eq!(replicas, index == "p");
         }

@@ -12,9 +12,10 @@ fn open(state_file: &Path) -> Result<LoadSettings, Failure> {
 }
 
 fn plan() -> Record {
-    let indices = LoadedIndices { posts: "posts_v1".into(), tombstones: "post_tombstones_v1".into() };
     let now = Values::from([("index.number_of_replicas".into(), "2".into())]);
-    indices.tuned().map(|(index, during)| (index.to_owned(), Changes::new(&now, during))).into()
+    tuned("posts_v1", "post_tombstones_v1")
+        .map(|(index, during)| (index.to_owned(), Changes::new(&now, during)))
+        .into()
 }
 
 #[test]

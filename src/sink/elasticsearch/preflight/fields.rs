@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, POST_FIELDS, vector_names};
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::lookup::property;
+use crate::sink::elasticsearch::lookup::{properties, property};
 
 mod templates;
 mod values;
@@ -57,13 +57,11 @@ pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check
     checks.extend(judge_unmapped(index, mappings, fields));
     checks.extend(judge_at_uri(index, mappings));
     for &(name, kind) in fields {
-        checks.extend(
-            property(mappings, name).into_iter().flat_map(|mapping| judge_field(index, name, kind, mapping)),
-        );
-        let template = template(mappings, name, kind).into_iter();
-        checks.extend(
-            template.flat_map(|mapping| of_template(index, |by| judge_field(by, name, kind, mapping))),
-        );
+        if let Some(mapping) = property(mappings, name) {
+            checks.extend(judge_field(index, name, kind, mapping));
+        } else if let Some(mapping) = template(mappings, name, kind) {
+            checks.extend(of_template(index, |by| judge_field(by, name, kind, mapping)));
+        }
     }
     checks
 }
@@ -82,8 +80,7 @@ fn template<'m>(mappings: &'m Value, name: &str, kind: Kind) -> Option<&'m Value
         Kind::Nested(_) | Kind::Object(_) => "object",
     };
     let guesses = Dynamic::of(mappings, Dynamic::Guess) == Dynamic::Guess;
-    let is_unmapped = guesses && property(mappings, name).is_none();
-    is_unmapped.then(|| templates::mapping_of(mappings, name, guessed)).flatten()
+    templates::mapping_of(mappings, name, guessed).filter(|_| guesses)
 }
 
 /// Judges a mapping that a dynamic template gives to a field. `judge` gets what to name as the one that maps it.
@@ -148,15 +145,11 @@ pub(super) fn judge_foreign(
     let is_written = |name: &str| fields.iter().any(|&(field, _)| field == name);
     let ours = vector_names(choice);
     let is_vector = |name: &str| ours.iter().any(|field| field.name == name);
-    let names = |object: Option<&Value>| -> Vec<String> {
-        let fields = object.and_then(|object| object.get("properties")).and_then(Value::as_object);
-        fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
-    };
     let dotted = |name: &str| name.strip_prefix("embeddings.").is_some_and(is_vector);
-    let mut foreign: Vec<String> =
-        names(Some(mappings)).into_iter().filter(|name| !is_written(name) && !dotted(name)).collect();
-    let vectors = names(property(mappings, "embeddings")).into_iter().filter(|name| !is_vector(name));
-    foreign.extend(vectors.map(|name| format!("embeddings.{name}")));
+    let foreign = properties(mappings).filter(|(name, _)| !is_written(name) && !dotted(name));
+    let vectors = property(mappings, "embeddings").into_iter().flat_map(properties);
+    let vectors = vectors.filter(|(name, _)| !is_vector(name)).map(|(name, _)| format!("embeddings.{name}"));
+    let mut foreign: Vec<String> = foreign.map(|(name, _)| name.clone()).chain(vectors).collect();
     if foreign.is_empty() {
         return None;
     }

@@ -5,14 +5,13 @@
 //! no request needs a cluster privilege: `GET /` answers 403 to a key that is for the indices alone.
 
 mod fields;
-mod hidden;
 mod privileges;
 mod probe;
 mod settings;
 mod target;
 
 use super::agreement::lasting_disagreement;
-use super::answer::{NoAnswer, Outage};
+use super::answer::NoAnswer;
 use super::client::Client;
 use super::flush::{flush, forbidden};
 use super::primaries::Primaries;
@@ -76,19 +75,6 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, NoAnswer> {
             Err(NoAnswer::Refused(checks))
         }
         Err(unavailable) => Err(unavailable),
-    }
-}
-
-/// Makes all checks that are possible, and returns the failed ones as well.
-///
-/// # Errors
-///
-/// Returns the outage if there is no answer for now.
-pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
-    match run(client, needs) {
-        Ok(report) => Ok(report.checks),
-        Err(NoAnswer::Refused(checks)) => Ok(checks),
-        Err(NoAnswer::Unavailable(outage)) => Err(outage),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Needs;
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::answer::{NoAnswer, answer};
-use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::client::{Client, Reply};
 
 const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
 
@@ -35,7 +35,7 @@ pub(super) struct Grants {
 pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, NoAnswer> {
     let privileges: Vec<_> = NEEDED.iter().chain(&OPTIONAL).collect();
     let body = json!({"index": [{"names": names, "privileges": privileges}]}).to_string();
-    match client.post(PATH, ContentType::Json, body.as_bytes()) {
+    match client.post(PATH, body.as_bytes()) {
         Ok(reply) if has_no_security(&reply) => Ok(Grants::default()),
         result => Ok(parse(&answer(client, result)?)),
     }

@@ -19,7 +19,7 @@ use crate::model::FieldChoice;
 use crate::model::schema::{Kind, vector_names};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::answer::{NoAnswer, answer};
-use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::action::NEVER;
 use crate::sink::elasticsearch::encode::text::write_vector;
@@ -91,7 +91,7 @@ impl Probe<'_> {
             path.push_str(&percent_encoded(pipeline));
         }
         // Some proxies refuse the id in the path with a page. It shows nothing about the server.
-        client.recording_pages().put(&path, ContentType::Json, document.as_bytes()).ok()
+        client.recording_pages().put(&path, document.as_bytes()).ok()
     }
 }
 

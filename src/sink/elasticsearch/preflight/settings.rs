@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::flat::{Values, flatten};
+use crate::sink::elasticsearch::flat::Values;
 use crate::sink::elasticsearch::load_settings::is_tuned;
-use crate::sink::elasticsearch::product::Product;
 
 /// Elasticsearch's default of `index.gc_deletes`.
 const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
@@ -54,14 +51,8 @@ pub(super) struct IndexSettings {
     pub(super) checks: Vec<Check>,
 }
 
-/// Returns the product, by the version that created an index.
-pub(super) fn product(settings: &Value) -> Option<Product> {
-    Product::of_version(flatten(settings).get("index.version.created")?)
-}
-
 /// Judges the `settings` of an index. `defaults` has the values of those that are not set.
-pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSettings {
-    let (settings, defaults) = (flatten(settings), flatten(defaults));
+pub(super) fn judge(index: &str, settings: &Values, defaults: &Values) -> IndexSettings {
     let setting = |name: &str| settings.get(name).or_else(|| defaults.get(name)).map(String::as_str);
     let mut checks = Vec::new();
 
@@ -79,7 +70,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
             checks.push(Check::warning("settings", text));
         }
     }
-    checks.extend(judge_closed(index, &settings));
+    checks.extend(judge_closed(index, settings));
     // An unknown value counts as the worst case.
     let durability = setting("index.translog.durability").unwrap_or("async");
     let is_snapshot = setting("index.store.type") == Some("remote_snapshot");
@@ -96,7 +87,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
         Some((name, pipeline.to_owned()))
     };
     IndexSettings {
-        tuned: is_tuned(&settings),
+        tuned: is_tuned(settings),
         ignores_malformed: setting("index.mapping.ignore_malformed") == Some("true"),
         pipelines: PIPELINES.into_iter().filter_map(pipeline).collect(),
         gc_deletes,
@@ -108,15 +99,10 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
     }
 }
 
-/// Fails if an index is closed: it can be neither written to nor read. `settings` are flat.
-fn judge_closed(index: &str, settings: &Values) -> Option<Check> {
+/// Fails if an index is closed: it can be neither written to nor read.
+pub(super) fn judge_closed(index: &str, settings: &Values) -> Option<Check> {
     let is_closed = settings.get("index.verified_before_close").is_some_and(|value| value == "true");
     is_closed.then(|| Check::failed("settings", format!("{index} is closed: open it")))
-}
-
-/// Like [`judge`], but judges only whether the index can be read.
-pub(super) fn judge_to_read(index: &str, settings: &Value) -> Option<Check> {
-    judge_closed(index, &flatten(settings))
 }
 
 /// Returns the notes about an index that is no longer written to. A block there prevents only deletes.
@@ -169,10 +155,15 @@ fn parse_time(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::observe::finding::Status;
+    use crate::sink::elasticsearch::flat::flatten;
+
+    fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSettings {
+        super::judge(index, &flatten(settings), &flatten(defaults))
+    }
 
     #[test]
     fn time_values_have_elasticsearchs_units() {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::probe::{self, Probe};
-use super::{Needs, fields, hidden, privileges, settings};
+use super::{Needs, fields, privileges, settings};
 use crate::model::FieldChoice;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::answer::NoAnswer;
 use crate::sink::elasticsearch::client::Client;
+use crate::sink::elasticsearch::flat::Values;
 use crate::sink::elasticsearch::lookup::{self, Alias, Index, Indices};
 use crate::sink::elasticsearch::mapping;
 use crate::sink::elasticsearch::product::Product;
@@ -23,66 +24,68 @@ pub(super) fn ask(
     name: &'static str,
     needs: Needs,
 ) -> Result<(Target, Vec<Check>), NoAnswer> {
-    let found = lookup::ask(client, name)?;
-    let settings = found.iter().flat_map(Indices::values).filter_map(|index| index.settings.as_ref());
-    settings.filter_map(settings::product).for_each(|product| client.set_product(product));
-    let product = client.product();
-    match found {
-        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_shown(client, name)),
-        Some(indices) if needs.reads_only => {
-            let (mut target, mut checks) = judge(name, &indices, needs, product)?;
-            if !target.is_known {
-                let resolved = lookup::resolve(client, name)?;
-                target.members = resolved.iter().map(|index| Member::unknown(index)).collect();
-            }
-            // A run that only reads does not care whether documents could be written.
-            checks.retain(|check| check.status == Status::Ok);
-            let closed =
-                |(index, found): (&String, &Index)| settings::judge_to_read(index, found.settings.as_ref()?);
-            checks.extend(indices.iter().filter_map(closed));
-            Ok((target, checks))
-        }
-        Some(indices) => {
-            let (target, mut checks) = judge(name, &indices, needs, product)?;
-            if !target.is_known {
-                hidden::refuse_several(client, name)?;
-            }
-            if needs.offer {
-                checks.extend(offer(client, &target, &indices, needs)?);
-            }
-            Ok((target, checks))
-        }
+    let indices = match lookup::ask(client, name)? {
+        Some(indices) if indices.is_empty() && needs.create => return Err(mapping::not_shown(client, name)),
+        Some(indices) => indices,
         // No target exists yet.
-        None if needs.create => Err(NoAnswer::Refused(vec![judge_creation(client, name, needs)?])),
-        None => Err(missing(name)),
+        None if needs.create => return Err(NoAnswer::Refused(vec![judge_creation(client, name, needs)?])),
+        None => {
+            let text = format!("there is no index or alias {name}: create it, or run with --create-indices");
+            return Err(NoAnswer::refused(name, text));
+        }
+    };
+    let created = indices.values().filter_map(|index| index.settings.as_ref()?.get("index.version.created"));
+    created
+        .filter_map(|version| Product::of_version(version))
+        .for_each(|product| client.set_product(product));
+    let (mut target, mut checks) = judge(name, &indices, needs, client.product())?;
+    if needs.reads_only {
+        if !target.is_known {
+            let resolved = lookup::resolve(client, name)?;
+            target.members = resolved.iter().map(|index| Member::unknown(index)).collect();
+        }
+        // A run that only reads does not care whether documents could be written.
+        checks.retain(|check| check.status == Status::Ok);
+        let closed =
+            |(index, found): (&String, &Index)| settings::judge_closed(index, found.settings.as_ref()?);
+        checks.extend(indices.iter().filter_map(closed));
+    } else {
+        if !target.is_known {
+            lookup::refuse_several(client, name)?;
+        }
+        if needs.offer {
+            checks.extend(offer(client, &target, &indices, needs)?);
+        }
     }
+    Ok((target, checks))
 }
 
 /// Sends the server a document to judge, unless something must be fixed first.
 fn offer(client: &Client, target: &Target, indices: &Indices, needs: Needs) -> Result<Vec<Check>, NoAnswer> {
     let is_tombstones = target.name == needs.names.tombstones;
-    let is_base64 = needs.base64 && !is_tombstones;
-    let unproven = || Ok(is_base64.then(|| probe::judge_base64(target, None)).into_iter().collect());
-    let Some(found) = indices.get(&target.write_index) else { return unproven() };
-    let Some(set) = &found.settings else { return unproven() };
-    let mut settings = settings::judge(&target.write_index, set, &Value::Null);
-    if let Some(pipeline) = needs.pipeline {
-        settings::name_pipeline(&mut settings.pipelines, pipeline);
+    let offers_base64 = needs.base64 && !is_tombstones;
+    let (mut checks, mut takes_base64) = (Vec::new(), None);
+    if let Some(found) = indices.get(&target.write_index)
+        && let Some(set) = &found.settings
+    {
+        let mut settings = settings::judge(&target.write_index, set, &Values::new());
+        if let Some(pipeline) = needs.pipeline {
+            settings::name_pipeline(&mut settings.pipelines, pipeline);
+        }
+        checks = probe::judge_pipelines(client, is_tombstones, &target.write_index, &settings.pipelines)?;
+        // A pipeline may send the document to another index, which the server would create unless an alias is required.
+        let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
+        let has_block = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
+        let is_blocked = settings.block.is_some() || has_block;
+        if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
+            let fields = sent(is_tombstones, needs.names.fields);
+            let probe = Probe { client, target, index: found, needs, fields };
+            // An alias with routing ignores that of a document.
+            checks.extend(probe.offer(!settings.pipelines.is_empty() && target.routing.is_none()));
+            takes_base64 = offers_base64.then(|| probe.offer_base64()).flatten();
+        }
     }
-    let mut checks = probe::judge_pipelines(client, is_tombstones, &target.write_index, &settings.pipelines)?;
-    // A pipeline may send the document to another index, which the server would create unless an alias is required.
-    let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
-    let has_block = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
-    let is_blocked = settings.block.is_some() || has_block;
-    if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
-        let fields = sent(is_tombstones, needs.names.fields);
-        let probe = Probe { client, target, index: found, needs, fields };
-        // An alias with routing ignores that of a document.
-        checks.extend(probe.offer(!settings.pipelines.is_empty() && target.routing.is_none()));
-        checks.extend(is_base64.then(|| probe::judge_base64(target, probe.offer_base64())));
-    } else if is_base64 {
-        checks.push(probe::judge_base64(target, None));
-    }
+    checks.extend(offers_base64.then(|| probe::judge_base64(target, takes_base64)));
     Ok(checks)
 }
 
@@ -106,7 +109,12 @@ pub(super) fn judge(
     product: Product,
 ) -> Result<(Target, Vec<Check>), NoAnswer> {
     if indices.is_empty() {
-        return Ok(unknown(name, product));
+        let text = format!(
+            "this server does not show this key whether {name} exists and has the right mapping; the run \
+             assumes so: make sure of that, or {}",
+            product.grant("view_index_metadata")
+        );
+        return Ok((Target::unknown(name), vec![Check::warning(name, text)]));
     }
     let write_index = match write_index(name, indices) {
         // An alias for searches needs no write index.
@@ -115,39 +123,49 @@ pub(super) fn judge(
         }
         found => found?,
     };
-    let mut checks = vec![judge_indices(name, &write_index, indices)?];
-    let mut gc_deletes = Duration::MAX;
-    let mut durability_async = false;
+    let routing = indices.values().find_map(|found| alias(name, found)?.index_routing.clone());
+    let mut checks = vec![judge_indices(name, &write_index, indices.len(), routing.is_some())?];
+    let judge_author =
+        |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
+    let mut target = Target {
+        members: Vec::with_capacity(indices.len()),
+        is_known: true,
+        gc_deletes: Duration::MAX,
+        durability_async: false,
+        unsearchable: indices.iter().filter_map(judge_author).collect(),
+        hides_documents: indices.values().filter_map(|found| alias(name, found)).any(Alias::hides_documents),
+        routing,
+        ..Target::unknown(name)
+    };
     let mut ignores_malformed = false;
-    let mut members = Vec::with_capacity(indices.len());
     for (index, found) in indices {
-        // An alias with routing provides it itself, and refuses any other.
-        let is_routed = alias(name, found).is_some_and(|alias| alias.index_routing.is_some());
-        let requires_routing = !is_routed && found.mappings.as_ref().is_some_and(fields::requires_routing);
-        let returned =
-            found.mappings.as_ref().map(|mappings| Returned::of(mappings, found.settings.as_ref()));
-        let returned = returned.unwrap_or_default();
-        let mut member = Member { requires_routing, returned, ..Member::unknown(index) };
+        let mut member = Member::unknown(index);
+        if let Some(mappings) = &found.mappings {
+            // An alias with routing provides it itself, and refuses any other.
+            let is_routed = alias(name, found).is_some_and(|alias| alias.index_routing.is_some());
+            member.requires_routing = !is_routed && fields::requires_routing(mappings);
+            member.returned = Returned::of(mappings, found.settings.as_ref());
+        }
         if let Some(set) = &found.settings {
-            let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Value::Null));
-            gc_deletes = gc_deletes.min(settings.gc_deletes);
-            durability_async |= settings.durability_async;
+            let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Values::new()));
+            target.gc_deletes = target.gc_deletes.min(settings.gc_deletes);
+            target.durability_async |= settings.durability_async;
             checks.extend((settings.tuned && !needs.manage).then(|| settings::judge_tuned(index)));
             member.uuid = settings.uuid.clone();
             member.created = settings.created;
             member.block = settings.block;
-            ignores_malformed |= *index == write_index && settings.ignores_malformed;
             checks.extend(if *index == write_index {
+                ignores_malformed = settings.ignores_malformed;
                 settings.checks
             } else {
                 settings::of_older(name, index, settings)
             });
         } else {
             checks.push(not_shown("settings", index, product));
-            gc_deletes = Duration::ZERO;
-            durability_async = true;
+            target.gc_deletes = Duration::ZERO;
+            target.durability_async = true;
         }
-        members.push(member);
+        target.members.push(member);
     }
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, dense_vectors) = match mappings {
@@ -158,48 +176,7 @@ pub(super) fn judge(
         None => (vec![not_shown("mapping", &write_index, product)], false),
     };
     checks.extend(mapping_checks);
-
-    let judge_author =
-        |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
-    let unsearchable = indices.iter().filter_map(judge_author).collect();
-    let hides_documents = indices.values().filter_map(|found| alias(name, found)).any(Alias::hides_documents);
-    let routing = indices.values().find_map(|found| alias(name, found)?.index_routing.clone());
-    let name = name.to_owned();
-    let target = Target {
-        name,
-        members,
-        write_index,
-        is_known: true,
-        gc_deletes,
-        durability_async,
-        dense_vectors,
-        unsearchable,
-        hides_documents,
-        routing,
-    };
-    Ok((target, checks))
-}
-
-/// Returns what is assumed if the server shows nothing about a name: one index without problems.
-fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
-    let target = Target {
-        name: name.to_owned(),
-        members: vec![Member::unknown(name)],
-        write_index: name.to_owned(),
-        is_known: false,
-        gc_deletes: Duration::ZERO,
-        durability_async: true,
-        dense_vectors: false,
-        unsearchable: Vec::new(),
-        hides_documents: false,
-        routing: None,
-    };
-    let text = format!(
-        "this server does not show this key whether {name} exists and has the right mapping; the run \
-         assumes so: make sure of that, or {}",
-        product.grant("view_index_metadata")
-    );
-    (target, vec![Check::warning(name, text)])
+    Ok((Target { write_index, dense_vectors, ..target }, checks))
 }
 
 fn not_shown(what: &'static str, index: &str, product: Product) -> Check {
@@ -209,11 +186,6 @@ fn not_shown(what: &'static str, index: &str, product: Product) -> Check {
         product.grant("view_index_metadata")
     );
     Check::warning(what, text)
-}
-
-fn missing(name: &'static str) -> NoAnswer {
-    let text = format!("there is no index or alias {name}: create it, or run with --create-indices");
-    NoAnswer::refused(name, text)
 }
 
 /// Returns the concrete index that takes new documents under a name.
@@ -251,10 +223,12 @@ fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
 }
 
 /// Reports several indices behind one name, since ids and versions are unique only per concrete index.
-fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, NoAnswer> {
-    let count = indices.len();
-    let has_routing =
-        indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some()));
+fn judge_indices(
+    name: &'static str,
+    write_index: &str,
+    count: usize,
+    has_routing: bool,
+) -> Result<Check, NoAnswer> {
     if count == 1 {
         let through = if name == write_index { "an index" } else { "an alias of one index" };
         if has_routing {

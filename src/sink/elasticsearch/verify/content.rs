@@ -81,14 +81,14 @@ impl Verifier<'_> {
     /// Requests `_source` including vectors, with the parameter if the server knows it.
     fn post_for_vectors(&self, client: &Client, body: &[u8]) -> Result<Reply, FailedRequest> {
         if !self.returns_vectors.load(Ordering::Relaxed) {
-            match self.post(client, WITH_VECTORS.to_owned(), body.to_vec()) {
+            match self.post(client, WITH_VECTORS, body.to_vec()) {
                 Err((Answer::Divide(refusal), _)) if refusal.reason.contains("_source_exclude_vectors") => {
                     self.returns_vectors.store(true, Ordering::Relaxed);
                 }
                 answered => return answered,
             }
         }
-        self.post(client, AS_SENT.to_owned(), body.to_vec())
+        self.post(client, AS_SENT, body.to_vec())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::bulk::attempt::{FailedRequest, read};
 use crate::sink::elasticsearch::bulk::look_up::{LOOK_UP, LookUp, look_up_body};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, UNKNOWN_VERSION, judge_look_up};
-use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::targets::{Target, Targets};
 
 /// Maximum number of ids in one request. A thousand take some ten milliseconds, and a reply of some hundred kilobytes.
@@ -51,7 +51,7 @@ impl Verifier<'_> {
         let look_ups: Vec<LookUp<'_>> =
             actions.iter().flat_map(|action| look_ups(action, &targets, &routed)).collect();
         let ids: Vec<&str> = look_ups.iter().map(|(.., id)| *id).collect();
-        let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&look_ups))?;
+        let reply = self.post(client, LOOK_UP, look_up_body(&look_ups))?;
         let found = judge_look_up(&reply.body, &ids)
             .map_err(|answer| self.learn_routing(answer, &reply, &targets, &look_ups))?;
         let mut answers = look_ups.iter().zip(found);
@@ -90,10 +90,15 @@ impl Verifier<'_> {
     }
 
     /// Posts a look-up. A stop of the run does not wait for its reply, since nothing depends on it.
-    pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, FailedRequest> {
+    pub(super) fn post(
+        &self,
+        client: &Client,
+        path: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Reply, FailedRequest> {
         let client = client.clone();
-        let ask = move || client.post(&path, ContentType::Json, &body);
-        match self.elasticsearch.stop.unless_requested(ask) {
+        let ask = move || client.post(path, &body);
+        match self.elasticsearch.bulk.stop.unless_requested(ask) {
             Ok(Some(reply)) => read(reply),
             Ok(None) => Err((Answer::Retry("the run was stopped".to_owned()), None)),
             Err(error) => Err((Answer::Retry(format!("no thread can be started: {error}")), None)),

@@ -16,7 +16,7 @@ use self::judge::{Judged, Verdict, judge};
 use super::Elasticsearch;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
-use super::retrying::{MOVING, policy, retry_for_until_stopped};
+use super::retrying::{MOVING, policy, retry_until_stopped};
 use crate::common::exit::Failure;
 use crate::common::mutex::Mutex;
 use crate::common::timestamp::now_millis;
@@ -68,7 +68,7 @@ impl<'r> Verifier<'r> {
     /// Flushes the output. The run fails if it cannot be written.
     pub fn finish(self) {
         if let Err(error) = self.differences.finish() {
-            self.elasticsearch.stop.output_failed(&error);
+            self.elasticsearch.bulk.stop.output_failed(&error);
         }
     }
 
@@ -125,21 +125,17 @@ impl<'r> Verifier<'r> {
     /// Returns whether the indices behind the names have changed since something was not found: it may be in the new
     /// ones.
     fn have_targets_changed(&self, seen: Generation) -> Result<bool, Stopped> {
-        let Elasticsearch { server, stop, .. } = &self.elasticsearch;
-        let retries = Retries::new(stop, policy(server.budget));
+        let Elasticsearch { server, bulk, .. } = &self.elasticsearch;
         let (targets, client) = (server.targets.clone(), server.client.clone());
         let refresh = move |call| targets.refresh(&client.within(call), seen);
-        match retry_for_until_stopped(&retries, MOVING, refresh) {
+        match retry_until_stopped(&Retries::new(bulk.stop, policy(server.budget)), MOVING, refresh) {
             Ok(now) => Ok(now.generation != seen),
-            Err(unanswered) => {
-                stop.fail(unanswered.into());
-                Err(Stopped)
-            }
+            Err(unanswered) => bulk.fail(unanswered.into()),
         }
     }
 
     fn wait(&self, time: std::time::Duration) -> Result<(), Stopped> {
-        if self.elasticsearch.stop.wait(time) { Ok(()) } else { Err(Stopped) }
+        if self.elasticsearch.bulk.stop.wait(time) { Ok(()) } else { Err(Stopped) }
     }
 
     /// Looks up a batch, and repairs it if configured.
@@ -176,7 +172,7 @@ impl<'r> Verifier<'r> {
         is_repaired: Option<bool>,
     ) -> Result<(), Stopped> {
         self.differences.write(&batch.archive.name, action, verdict, is_repaired).map_err(|error| {
-            self.elasticsearch.stop.output_failed(&error);
+            self.elasticsearch.bulk.stop.output_failed(&error);
             Stopped
         })
     }

@@ -8,10 +8,10 @@ use crate::model::{ActionKind, Generation};
 use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
-use crate::sink::elasticsearch::answer::NoAnswer;
+use crate::sink::elasticsearch::bulk::Bulk;
 use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
-use crate::sink::elasticsearch::retrying::MOVING;
+use crate::sink::elasticsearch::retrying::{MOVING, retry};
 use crate::sink::elasticsearch::targets::Targets;
 
 impl Settling<'_, '_> {
@@ -30,9 +30,9 @@ impl Settling<'_, '_> {
         for (line, item) in part.into_iter().zip(items) {
             match item {
                 Item::Done => (self.on_final)(line, Final::Done),
-                Item::Elsewhere(index) => self.written_elsewhere(line, &index, patience)?,
+                Item::Elsewhere(index) => self.written_elsewhere(line, &index)?,
                 Item::ElsewhereWithRouting(index) => {
-                    if self.was_misrouted(line, &index, patience)? {
+                    if self.was_misrouted(line, &index)? {
                         again.push(line);
                     }
                 }
@@ -63,16 +63,11 @@ impl Settling<'_, '_> {
 
     /// Handles a document that was written to an index not known to be behind the name. The alias has moved, or a
     /// pipeline sends the document elsewhere.
-    fn written_elsewhere(
-        &mut self,
-        line: usize,
-        index: &str,
-        patience: &mut Patience<'_>,
-    ) -> Result<(), Stopped> {
+    fn written_elsewhere(&mut self, line: usize, index: &str) -> Result<(), Stopped> {
         let kind = self.lines.kind(line);
         let mut targets = self.bulk.targets.now();
         if !targets.of(kind).holds(index) {
-            targets = self.newer_targets(targets.generation, patience)?;
+            targets = self.newer_targets(targets.generation)?;
         }
         if targets.of(kind).holds(index) {
             (self.on_final)(line, Final::Done);
@@ -90,30 +85,20 @@ impl Settling<'_, '_> {
     }
 
     /// Returns the targets as they are now, unless others than those of the generation `seen` are known.
-    fn newer_targets(&self, seen: Generation, patience: &mut Patience<'_>) -> Result<Arc<Targets>, Stopped> {
-        loop {
-            match self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), seen) {
-                Ok(targets) => return Ok(targets),
-                Err(NoAnswer::Unavailable(outage)) => patience.away(&outage.why)?,
-                Err(refused) => patience.refused_for(MOVING, refused.into())?,
-            }
-        }
+    fn newer_targets(&self, seen: Generation) -> Result<Arc<Targets>, Stopped> {
+        let Bulk { client, targets, retries, .. } = self.bulk;
+        retry(retries, MOVING, |limit| targets.refresh(&client.within(limit), seen)).map_err(|_| Stopped)
     }
 
     /// Handles a document that was written with the routing of another index. If its index needs a routing, too, it is in
     /// its place. If not, it may be in another shard than look-ups and deletes go to. Returns whether to send it again,
     /// without a routing.
-    fn was_misrouted(
-        &mut self,
-        line: usize,
-        index: &str,
-        patience: &mut Patience<'_>,
-    ) -> Result<bool, Stopped> {
+    fn was_misrouted(&mut self, line: usize, index: &str) -> Result<bool, Stopped> {
         let kind = self.lines.kind(line);
-        let targets = self.newer_targets(self.bulk.targets.now().generation, patience)?;
+        let targets = self.newer_targets(self.bulk.targets.now().generation)?;
         let target = targets.of(kind);
         if !target.holds(index) || target.needs_routing_in(index) {
-            return self.written_elsewhere(line, index, patience).map(|()| false);
+            return self.written_elsewhere(line, index).map(|()| false);
         }
         self.misrouted.push((line, index.to_owned()));
         if target.requires_routing() {

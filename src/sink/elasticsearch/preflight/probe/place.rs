@@ -57,7 +57,7 @@ fn failed(target: &Target, what: &str) -> Check {
 /// Returns the shards in which a document is looked up; None: the server does not show them.
 fn searched_shards(probe: &Probe<'_>, id: &str) -> Option<BTreeSet<u64>> {
     let target = probe.target;
-    let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
+    let name = target.name_for(&target.write_index);
     let routing = routing_of(id, target.requires_routing()).unwrap_or(id);
     let path =
         format!("/{name}/_search_shards?filter_path=shards.shard&routing={}", percent_encoded(routing));
