@@ -1,6 +1,7 @@
 //! Runs a task from start to summary.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::common::exit::{ExitCode, Failure};
@@ -122,6 +123,11 @@ fn report(
         let _ = io::stderr().write_all(summary.table(reports).as_bytes());
     }
     code
+}
+
+/// Reads the state file at `path`.
+fn read_state(path: &Path, stop: &Stop) -> Result<StateFile, Failure> {
+    stop.pulse().while_using(path, || StateFile::load(path))
 }
 
 /// Warns if the indices hold far fewer documents than the marked archives should have brought, or were just created.
