@@ -4,7 +4,7 @@
 //! them, in the same way as a run does.
 
 mod archives;
-mod disk;
+pub(super) mod disk;
 
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;

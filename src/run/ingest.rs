@@ -84,7 +84,7 @@ impl Run<'_> {
         let Load { intake, vectors, .. } = task;
         let pool = pool(intake.workers)?;
         let sink = self.sink(server, intake.batch, *vectors);
-        let ledger = Ledger::new(Some(books), self.dead_letters(), &sink, self.progress, self.stop)
+        let ledger = Ledger::new(Some(books), self.dead_letters()?, &sink, self.progress, self.stop)
             .watched_by(&self.refusals)
             .logs_once(lines);
         let ended = self.run_stages(intake, store, queue, &pool, &sink, ledger, || looker.run(looks, first));
@@ -125,7 +125,7 @@ impl Run<'_> {
         let output = task.output.as_ref().map(|output| open(output, self.stop)).transpose()?.map(Mutex::new);
         let vectors = VectorEncoding::untested(task.vectors);
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
-        let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
+        let ledger = Ledger::new(None, self.dead_letters()?, &sink, self.progress, self.stop)
             .watched_by(&self.refusals);
         let ended = self.run_stages(intake, &store, &queue_of(selection.take), &pool, &sink, ledger, || {});
         sink.finish();

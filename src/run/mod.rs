@@ -14,9 +14,11 @@ use crate::observe::pages;
 use crate::observe::progress::Progress;
 use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
+use crate::pipeline::ledger::dead_letters_not_written;
 use crate::pipeline::ledger::refusals::Refusals;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::process::shutdown::{Stop, StopReason};
+use crate::run::check::disk::{Written, try_to_write};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::holdings;
 use crate::sink::elasticsearch::preflight::Needs;
@@ -184,7 +186,11 @@ impl Run<'_> {
         Elasticsearch::new(server, batch, vectors, self.stop, &self.progress.requests)
     }
 
-    fn dead_letters(&self) -> Option<DeadLetterFile> {
-        self.reports.dead_letters.clone().map(DeadLetterFile::new)
+    /// Returns the dead-letter file. Fails now if it cannot be written: the first rejected row may come after months.
+    fn dead_letters(&self) -> Result<Option<DeadLetterFile>, Failure> {
+        let Some(path) = &self.reports.dead_letters else { return Ok(None) };
+        let tried = self.stop.pulse().while_using(path, || try_to_write(path, Written::InPlace));
+        tried.map_err(|error| dead_letters_not_written(path, &error))?;
+        Ok(Some(DeadLetterFile::new(path.clone())))
     }
 }

@@ -52,7 +52,7 @@ impl Run<'_> {
         let file = Arc::new(Archive { name, path: path.to_owned(), ..Archive::default() });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
         for _ in 0..=MAX_ROUNDS {
-            let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
+            let ledger = Ledger::new(None, self.dead_letters()?, &sink, self.progress, self.stop)
                 .watched_by(&self.refusals);
             let file = file.clone();
             let again = stages(senders.max, READERS, &sink, limits, ledger, stop, |outlets| {
