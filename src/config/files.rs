@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::rules::hint_about_ends;
 use super::{Archives, Output, Source, Task};
 use crate::cli::Entry;
 use crate::cli::entries;
@@ -62,6 +63,11 @@ impl Task {
             }
             if file.is_kept() && path.exists() && !path.is_file() {
                 return wrong("which is not a regular file: name a file".into());
+            }
+            let hint = path.to_str().and_then(hint_about_ends);
+            if let Some(hint) = hint.filter(|_| !path.exists()) {
+                let name = setting.full_name();
+                return Err(Failure::usage(format!("{name} names {path:?}, which does not exist{hint}")));
             }
             let folder = folder_of(path);
             match fs::metadata(folder) {
@@ -197,6 +203,32 @@ mod tests {
                 assert!(is_refused || message.is_empty(), "{message}");
             }
         }
+    }
+
+    #[test]
+    fn quotes_and_white_space_from_an_environment_file_are_no_part_of_a_new_name() {
+        let folder = folder();
+        let state = at(&folder, "state");
+        for (name, hint) in [
+            ("new\r", "remove the white space"),
+            ("new ", "remove the white space"),
+            ("/state/new\r", "remove the white space"),
+            ("\"new\"", "remove the quotes"),
+            ("\"/state/new\"", "remove the quotes"),
+        ] {
+            let is_whole = name.starts_with(['/', '"']);
+            let path = if is_whole { name.to_owned() } else { at(&folder, name) };
+            for (setting, set) in SETTINGS {
+                let mut cli = dry_run(&[at(&folder, "")]);
+                set(&mut cli, path.clone());
+                let message = message(cli, &state);
+                assert!(message.contains(setting) && message.contains(hint), "{name:?}: {message}");
+            }
+            let message = message(dry_run(&[at(&folder, "")]), &path);
+            assert!(message.contains("SPOOL_STATE_FILE") && message.contains(hint), "{name:?}: {message}");
+        }
+        fs::write(at(&folder, "there "), "[]").unwrap();
+        assert_eq!(message(dry_run(&[at(&folder, "")]), &at(&folder, "there ")), "");
     }
 
     #[test]

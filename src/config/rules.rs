@@ -142,12 +142,21 @@ pub(super) fn check_exists(name: &str, path: &str) -> Result<(), Failure> {
     }
 }
 
+/// What is probably wrong with a path that does not exist: an environment file has quotes, or line ends of Windows.
+pub(super) fn hint_about_ends(path: &str) -> Option<&'static str> {
+    if path.starts_with(['"', '\'']) {
+        Some(": remove the quotes, which docker --env-file keeps")
+    } else if path.trim() != path {
+        Some(": remove the white space around it")
+    } else {
+        None
+    }
+}
+
 /// What is probably wrong with a path that does not exist: it was meant for a shell, or for another setting.
 fn hint_about(path: &str) -> &'static str {
-    if path.starts_with(['"', '\'']) {
-        ": remove the quotes, which docker --env-file keeps"
-    } else if path.trim() != path {
-        ": remove the white space around it"
+    if let Some(hint) = hint_about_ends(path) {
+        hint
     } else if path.starts_with("s3://") {
         ": name the bucket in S3_SQLITE_DB_BUCKET, with --source s3"
     } else if path.contains("://") {

@@ -4,7 +4,7 @@
 //! them, in the same way as a run does.
 
 mod archives;
-mod disk;
+pub(super) mod disk;
 
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::observe::finding::{Check, Status};
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::process::shutdown::Stop;
 use crate::retry::patience::Retries;
-use crate::run::{ask_holdings, needs};
+use crate::run::{ask_holdings, needs, read_state};
 use crate::sink::elasticsearch::answer::{NoAnswer, Outage};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::preflight::{self, Needs};
@@ -40,7 +40,7 @@ const RETRY_FOR: Duration = Duration::from_secs(10);
 pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     let mut findings = Findings { failed: Vec::new(), stop };
     findings.add(ExitCode::Usage, check_settings(load))?;
-    let state = StateFile::load(&load.archives.state_file);
+    let state = read_state(&load.archives.state_file, stop);
     let (code, checks) = check_state(&load.archives, state.as_ref());
     findings.add(code, checks)?;
     let (code, checks) = check_archives(&load.archives, &load.intake, state.as_ref().ok(), stop);

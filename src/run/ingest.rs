@@ -11,7 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::looker::Looker;
 use super::looks::{Looks, Store};
-use super::{MAX_ROUNDS, Run, judge_holdings, needs, start};
+use super::{MAX_ROUNDS, Run, judge_holdings, needs, read_state, start};
 use crate::common::exit::Failure;
 use crate::common::mutex::Mutex;
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output};
@@ -39,8 +39,10 @@ impl Run<'_> {
     /// Loads the archives that are there and, in spool mode, those that come later.
     pub(super) fn load(&self, task: &Load) -> Result<(), Failure> {
         let Load { archives, intake, server: settings, .. } = task;
-        let _lock = StateFile::lock(&archives.state_file)?;
-        let state = StateFile::load(&archives.state_file)?;
+        let path = &archives.state_file;
+        let (_lock, state) = self.stop.pulse().while_using(path, || {
+            StateFile::lock(path).and_then(|lock| Ok((lock, StateFile::load(path)?)))
+        })?;
         let replaced = self.stop.pulse().while_using(state.path(), || files::try_to_replace(state.path()));
         replaced.map_err(|error| state_not_written(state.path(), &error))?;
         let store = Store::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
@@ -82,7 +84,7 @@ impl Run<'_> {
         let Load { intake, vectors, .. } = task;
         let pool = pool(intake.workers)?;
         let sink = self.sink(server, intake.batch, *vectors);
-        let ledger = self.ledger(Some(books), &sink).logs_once(lines);
+        let ledger = self.ledger(Some(books), &sink)?.logs_once(lines);
         let ended = self.run_stages(intake, store, queue, &pool, &sink, ledger, || looker.run(looks, first));
         self.progress.passed();
         self.monitor.publish();
@@ -113,7 +115,7 @@ impl Run<'_> {
     /// Reads the archives that are there as a load does, but sends nothing to Elasticsearch.
     pub(super) fn dry_run(&self, task: &DryRun) -> Result<(), Failure> {
         let DryRun { archives, intake, names, .. } = task;
-        let state = StateFile::load(&archives.state_file)?;
+        let state = read_state(&archives.state_file, self.stop)?;
         let store = Store::new(self.source(archives)?, false, intake);
         let selection = self.look_once(&store, archives, &state)?;
         log::info!("{}", start::of_dry_run(task, &selection));
@@ -121,7 +123,7 @@ impl Run<'_> {
         let output = task.output.as_ref().map(|output| open(output, self.stop)).transpose()?.map(Mutex::new);
         let vectors = VectorEncoding::untested(task.vectors);
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
-        let ledger = self.ledger(None, &sink);
+        let ledger = self.ledger(None, &sink)?;
         let ended = self.run_stages(intake, &store, &queue_of(selection.take), &pool, &sink, ledger, || {});
         sink.finish();
         ended.map(drop)

@@ -13,6 +13,7 @@ use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::pipeline::source::settling::is_settled;
 use crate::pipeline::source::{LeftOut, Source};
 use crate::process::shutdown::Stop;
+use crate::run::read_state;
 use crate::run::selection::{self, NotTaken};
 
 /// An archive, or a file with the name of one. `docs/operations.md` describes the fields.
@@ -41,7 +42,7 @@ struct Line<'l> {
 /// Prints one line per archive.
 pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
     let archives = &task.archives;
-    let state = StateFile::load(&archives.state_file)?;
+    let state = read_state(&archives.state_file, stop)?;
     let source = Source::open(&archives.source, archives.retry_budget, stop)?;
     let discovery = source.discover(archives.mode == Mode::Spool, stop)?;
     let judged = selection::judge(&discovery.archives, &state, &archives.criteria);

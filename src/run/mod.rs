@@ -1,6 +1,7 @@
 //! Runs a task from start to summary.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::common::exit::{ExitCode, Failure};
@@ -15,9 +16,11 @@ use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
+use crate::pipeline::ledger::dead_letters_not_written;
 use crate::pipeline::ledger::refusals::Refusals;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::process::shutdown::{Stop, StopReason};
+use crate::run::check::disk::{Written, try_to_write};
 use crate::sink::Sink;
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::holdings;
@@ -127,6 +130,11 @@ fn report(
     code
 }
 
+/// Reads the state file at `path`.
+fn read_state(path: &Path, stop: &Stop) -> Result<StateFile, Failure> {
+    stop.pulse().while_using(path, || StateFile::load(path))
+}
+
 /// Warns if the indices hold far fewer documents than the marked archives should have brought, or were just created.
 fn judge_holdings(server: &Server, state: &StateFile, stop: &Stop) -> Option<Check> {
     let (all, earlier) = state.done();
@@ -181,9 +189,15 @@ impl Run<'_> {
         Elasticsearch::new(server, batch, vectors, self.stop, &self.progress.requests)
     }
 
-    /// Creates a ledger that marks archives in `books`, if given.
-    fn ledger<'s>(&'s self, books: Option<&'s Books>, sink: &'s dyn Sink) -> Ledger<'s> {
-        let dead_letters = self.reports.dead_letters.clone().map(DeadLetterFile::new);
-        Ledger::new(books, dead_letters, sink, self.progress, self.stop).watched_by(&self.refusals)
+    /// Creates a ledger that marks archives in `books`, if given. Fails if dead letters cannot be written: the first
+    /// rejected row may come after months.
+    fn ledger<'s>(&'s self, books: Option<&'s Books>, sink: &'s dyn Sink) -> Result<Ledger<'s>, Failure> {
+        let dead_letters = self.reports.dead_letters.clone();
+        if let Some(path) = &dead_letters {
+            let tried = self.stop.pulse().while_using(path, || try_to_write(path, Written::InPlace));
+            tried.map_err(|error| dead_letters_not_written(path, &error))?;
+        }
+        let dead_letters = dead_letters.map(DeadLetterFile::new);
+        Ok(Ledger::new(books, dead_letters, sink, self.progress, self.stop).watched_by(&self.refusals))
     }
 }

@@ -24,14 +24,16 @@ impl Run<'_> {
             Failure::usage(format!("--replay names {}, which cannot be read: {error}", path.display()))
         };
         let open = || DeadLetterLines::open(path).map_err(unreadable);
-        let mut lines = open()?;
+        let dead_letters = self.stop.pulse().while_using(path, || {
+            open().and_then(|mut lines| Ok(lines.are_dead_letters().map_err(unreadable)?.then_some(lines)))
+        })?;
         // Lines that cannot be sent are copied to another file. A file of anything else is refused: it may hold secrets.
-        if !lines.are_dead_letters().map_err(unreadable)? {
+        let Some(mut lines) = dead_letters else {
             return Err(Failure::usage(format!(
                 "--replay names {}, which has no dead letters: name a file that --dead-letter has written",
                 path.display()
             )));
-        }
+        };
         log::info!("{}", start::of_replay(task));
         let needs = Needs {
             search_by_author: *account_deletions,
@@ -50,7 +52,7 @@ impl Run<'_> {
         let file = Arc::new(Archive { name, path: path.to_owned(), ..Archive::default() });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
         for _ in 0..=MAX_ROUNDS {
-            let ledger = self.ledger(None, &sink);
+            let ledger = self.ledger(None, &sink)?;
             let file = file.clone();
             let again = stages(senders.max, READERS, &sink, limits, ledger, stop, |outlets| {
                 Replay { file, names: needs.names, account_deletions, stop }.run(lines, outlets);

@@ -29,7 +29,7 @@ impl Run<'_> {
         let repairs = task.repair.then(|| VectorEncoding::untested(task.vectors));
         let verifier = Verifier::new(sink, repairs, output);
         for _ in 0..=MAX_ROUNDS {
-            let ledger = self.ledger(None, &verifier);
+            let ledger = self.ledger(None, &verifier)?;
             let again = self.run_stages(intake, &store, &queue_of(take), &pool, &verifier, ledger, || {})?;
             // Repaired rows may have gone to an index that has been replaced since. Their archives are verified again,
             // against the new index.

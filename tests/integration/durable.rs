@@ -30,6 +30,20 @@ fn an_archive_with_unwritable_dead_letters_is_not_marked() {
 }
 
 #[test]
+fn unwritable_dead_letters_are_reported_before_the_first_one() {
+    let whole = Archive::new("20251218_000000").with_all(posts("a", 5));
+    let env = TestEnv::with_archives(std::slice::from_ref(&whole));
+    for arguments in [&[][..], &["--mode", "spool"], &["--dry-run"], &["--verify", "--repair"]] {
+        let run = env.ingest().args(&["--dead-letter", "/proc/dead_letters"]).args(arguments).run().exits(1);
+        run.says("the dead-letter file /proc/dead_letters cannot be written")
+            .counts(&[("archives.processed", 0), ("rows.read", 0)]);
+    }
+    assert!(env.fake.bulks().is_empty() && env.read(STATE_FILE).is_none());
+    env.run(&[]).exits(0);
+    assert_eq!(env.read(DEAD_LETTERS), None);
+}
+
+#[test]
 fn pipes_and_devices_for_state_and_dead_letters_are_refused() {
     let env = TestEnv::with_archives(&[archive()]);
     assert!(Command::new("mkfifo").arg(env.path("pipe")).status().unwrap().success());

@@ -281,6 +281,34 @@ fn a_signal_names_the_file_whose_writing_hangs_and_a_second_one_ends_the_run() {
 }
 
 #[test]
+fn a_signal_names_the_file_that_hangs_at_the_start_and_a_second_one_ends_the_run() {
+    let replay = ["--replay", "dead.ndjson"];
+    for (hang, named, arguments) in [
+        (STATE_FILE, STATE_FILE, &[][..]),
+        (".json.lock", STATE_FILE, &[]),
+        (STATE_FILE, STATE_FILE, &["--dry-run"]),
+        (STATE_FILE, STATE_FILE, &["--list"]),
+        (STATE_FILE, STATE_FILE, &["--check"]),
+        ("dead.ndjson", "dead.ndjson", &replay),
+    ] {
+        let env = TestEnv::with_archives(&archives()[..1]);
+        let Some(shim) = shim(&env) else { return };
+        env.write(STATE_FILE, "[]");
+        env.write("dead.ndjson", "{}");
+        let mut running = with_shim(&env, &shim).var("HANG", hang).args(arguments).start();
+        wait_until("a file hangs", || syncs(&env).iter().any(|line| line.starts_with("hang ")));
+        running.signal("INT");
+        let waiting = format!("{named}\" (1 file in use)");
+        wait_until(&format!("{arguments:?}, {hang}: {waiting}"), || {
+            running.has_logged("still waiting for the disk") && running.has_logged(&waiting)
+        });
+        assert!(running.is_running());
+        running.signal("INT");
+        running.wait().exits(130);
+    }
+}
+
+#[test]
 fn a_signal_ends_a_hanging_folder_listing() {
     for arguments in [&[][..], &["--list"], &["--check"], &["--mode", "spool"]] {
         let env = TestEnv::with_archives(&archives());

@@ -19,7 +19,12 @@ pub fn state_not_written(path: &Path, error: &io::Error) -> Failure {
     cannot_write("the state file", path, error)
 }
 
-pub(super) fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
+/// Returns the failure of a run whose dead-letter file cannot be written.
+pub fn dead_letters_not_written(path: &Path, error: &io::Error) -> Failure {
+    cannot_write("the dead-letter file", path, error)
+}
+
+fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
     let what_to_do = match error.kind() {
         ErrorKind::InvalidInput => "name another one",
         ErrorKind::NotFound => "create its folder",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::books::{Books, Open};
-use super::failures::{cannot_write, moves_for_ever, state_not_written};
+use super::failures::{dead_letters_not_written, moves_for_ever, state_not_written};
 use super::tracker::{Fate, Finished};
 use super::{Ledger, lines};
 use crate::common::exit::Failure;
@@ -80,7 +80,7 @@ impl Ledger<'_> {
         if let Some(file) = &mut self.dead_letters {
             let path = file.path().to_owned();
             let synced = self.stop.pulse().while_using(&path, || file.sync());
-            synced.map_err(|error| cannot_write("the dead-letter file", &path, &error))?;
+            synced.map_err(|error| dead_letters_not_written(&path, &error))?;
         }
         let present = self.sink.make_durable()?;
         for archive in finished.iter_mut().filter(|archive| !archive.counts_for(present)) {

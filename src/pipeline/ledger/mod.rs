@@ -24,11 +24,10 @@ pub mod refusals;
 pub mod state_file;
 pub mod tracker;
 
-pub use failures::{moves_for_ever, state_not_written};
+pub use failures::{dead_letters_not_written, moves_for_ever, state_not_written};
 
 use books::Books;
 use dead_letters::DeadLetterFile;
-use failures::cannot_write;
 use lines::Lines;
 use refusals::Refusals;
 use tracker::{Arrivals, Finished, Tracker};
@@ -206,7 +205,7 @@ impl<'r> Ledger<'r> {
             file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines))
         });
         if let Err(error) = appended {
-            let failure = cannot_write("the dead-letter file", &path, &error);
+            let failure = dead_letters_not_written(&path, &error);
             refusals::unconfirm(outcomes);
             self.fail(failure);
         }

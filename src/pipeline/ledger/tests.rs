@@ -215,7 +215,7 @@ fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
         (ErrorKind::ReadOnlyFilesystem, "make it and its folder writable"),
         (ErrorKind::IsADirectory, "free the disk or make"),
     ] {
-        let message = cannot_write("the state file", Path::new("a/b"), &kind.into()).message;
+        let message = state_not_written(Path::new("a/b"), &kind.into()).message;
         assert!(message.starts_with("the state file a/b cannot be written: "), "{message}");
         assert!(message.contains(what_to_do), "{message}");
     }
@@ -223,7 +223,7 @@ fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
         (Errno::MFILE, "raise the limit of open files (ulimit -n)"),
         (Errno::IO, "check its disk or file server"),
     ] {
-        let message = cannot_write("the state file", Path::new("a/b"), &errno.into()).message;
+        let message = state_not_written(Path::new("a/b"), &errno.into()).message;
         assert!(message.contains(what_to_do), "{message}");
     }
 }

@@ -15,7 +15,7 @@ const LITTLE_SPACE: u64 = 1 << 30;
 
 /// How a file is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Written {
+pub(in crate::run) enum Written {
     /// It is written in place, and created if missing.
     InPlace,
     /// It is replaced by a new file.
@@ -100,7 +100,7 @@ fn judge_space(folder: &Path, free: u64) -> Check {
 
 /// Tries to write as a run does, in the same place, and leaves nothing behind. Returns the error if the folder cannot be
 /// synced, which does not prevent writing.
-fn try_to_write(path: &Path, written: Written) -> io::Result<Option<io::Error>> {
+pub(in crate::run) fn try_to_write(path: &Path, written: Written) -> io::Result<Option<io::Error>> {
     let path = &files::real_path(path);
     if written == Written::Replaced || !path.exists() {
         return files::try_to_replace(path);

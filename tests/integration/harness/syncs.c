@@ -3,7 +3,7 @@
  * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
  * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" is logged
  * SLOW_READS=1      reading an archive takes an hour, and "read" is logged
- * HANG=TEXT         writing to a file with this text in its path takes an hour, and "hang" is logged
+ * HANG=TEXT         reading, writing or locking a file with this text in its path takes an hour, and "hang" is logged
  * LIST_ERRNO=N      listing a folder fails with this error
  * LIST_FOLDER=TEXT  only folders whose path ends in this text fail
  * STAT_ERRNO=N      even looking at such a folder fails with this error
@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,15 +67,26 @@ static void say_unsynced(int but) {
     }
 }
 
-ssize_t write(int fd, const void *bytes, size_t count) {
-    char path[PATH_MAX];
-    path_of(fd, path);
+static void hang_if_requested(const char *path) {
     const char *hang = getenv("HANG");
     if (hang && strstr(path, hang)) {
         say("hang", path);
         /* A signal interrupts a sleep. */
         while (sleep(3600));
     }
+}
+
+int flock(int fd, int operation) {
+    char path[PATH_MAX];
+    path_of(fd, path);
+    hang_if_requested(path);
+    return NEXT(flock)(fd, operation);
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    char path[PATH_MAX];
+    path_of(fd, path);
+    hang_if_requested(path);
     pthread_mutex_lock(&lock);
     if (strstr(path, ".journal")) say_unsynced(fd);
     if (fd >= 0 && fd < FDS) dirty[fd] = 1;
@@ -145,12 +157,11 @@ int statx(int at, const char *path, int flags, unsigned mask, struct statx *foun
 
 ssize_t read(int fd, void *buffer, size_t length) {
     char path[PATH_MAX];
-    if (getenv("SLOW_READS")) {
-        path_of(fd, path);
-        if (ends_in(path, ".db.zip")) {
-            say("read", path);
-            sleep(3600);
-        }
+    path_of(fd, path);
+    hang_if_requested(path);
+    if (getenv("SLOW_READS") && ends_in(path, ".db.zip")) {
+        say("read", path);
+        sleep(3600);
     }
     return NEXT(read)(fd, buffer, length);
 }
