@@ -307,6 +307,47 @@ fn a_rollover_to_an_index_that_needs_no_routing_leaves_no_copy_in_another_shard(
     }
 }
 
+/// A pipeline is to blame only if the alias has not moved since the request was sent.
+#[test]
+fn documents_that_two_rollovers_overtake_are_sent_again() {
+    for (is_routed, drops_second) in [(true, false), (false, true)] {
+        let archives = [Archive::new("20251218_000000").with_all(posts("p", 2)).with(delete("d"))];
+        let env = TestEnv::with_archives(&archives);
+        let aliases = ["posts", "post_tombstones"];
+        let roll = |version: u32, is_routed: bool| {
+            env.fake.store(|store| {
+                for alias in aliases {
+                    let index = format!("{alias}_v{version}");
+                    store.add_index(&index, alias, true);
+                    if is_routed {
+                        require_routing(store, &index);
+                    }
+                }
+            });
+        };
+        env.fake.store(|store| {
+            aliases.map(|alias| is_routed.then(|| require_routing(store, &format!("{alias}_v1"))))
+        });
+        let is_look = |request: &Request| request.path == "/posts";
+        env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+        let running = env.ingest().args(&["--senders", "1"]).start();
+        env.fake.wait_for_bulks(1);
+        roll(2, false);
+        env.fake.forget_requests();
+        env.fake.fail(is_look, 0, 1, Fault::Hang);
+        env.fake.release_hanging();
+        env.fake.wait_for(|record| is_look(&record.request), 1);
+        roll(3, is_routed);
+        if drops_second {
+            env.fake.store(|store| aliases.map(|alias| store.indices.remove(&format!("{alias}_v2"))));
+        }
+        env.fake.release();
+        running.wait().exits(0);
+        assert_eq!((ids(&env.fake, "posts").len(), ids(&env.fake, "post_tombstones").len()), (2, 1));
+        assert!(env.dead_letters().is_empty());
+    }
+}
+
 #[test]
 fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     let [first, second, third] = history();

@@ -97,7 +97,6 @@ impl Fake {
         fault: Fault,
     ) {
         let mut state = self.shared.lock();
-        state.released = false;
         state.script.add(Rule { condition: Box::new(condition), times, after, fault });
     }
 
@@ -115,9 +114,13 @@ impl Fake {
 
     /// Removes all faults, and lets hanging requests continue.
     pub(crate) fn release(&self) {
-        let mut state = self.shared.lock();
-        state.script.clear();
-        state.released = true;
+        self.clear_faults();
+        self.release_hanging();
+    }
+
+    /// Lets hanging requests continue.
+    pub(crate) fn release_hanging(&self) {
+        self.shared.lock().releases += 1;
         self.shared.changed.notify_all();
     }
 

@@ -61,7 +61,7 @@ pub(super) struct State {
     pub(super) bulk_limit: Option<usize>,
     /// Which requests are admitted; None: those with the API key of the tests.
     pub(super) gate: Option<Gate>,
-    pub(super) released: bool,
+    pub(super) releases: u64,
     pub(super) stopped: bool,
 }
 
@@ -151,9 +151,10 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
         }
     }
     if matches!(fault, Some(Fault::Hang)) {
+        let before = state.releases;
         state = shared
             .changed
-            .wait_while(state, |state| !state.released && !state.stopped)
+            .wait_while(state, |state| state.releases == before && !state.stopped)
             .unwrap_or_else(PoisonError::into_inner);
     }
     if let Some(Fault::Delay(time)) = fault {

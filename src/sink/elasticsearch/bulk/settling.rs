@@ -190,8 +190,11 @@ impl<'s, 'r> Settling<'s, 'r> {
         part: Vec<usize>,
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
+        let sent_to = self.bulk.targets.now().generation;
         match self.bulk.send(permit, self.lines, &part, patience)? {
-            Attempt::Read(items, permit) => self.settle_items(part, items, permit, patience).map(Left::Again),
+            Attempt::Read(items, permit) => {
+                self.settle_items(part, items, sent_to, permit, patience).map(Left::Again)
+            }
             Attempt::Failed => Ok(Left::Again(part)),
             Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
             Attempt::TooSlow(reason) => self.too_slow(part, &reason, patience),

@@ -15,11 +15,13 @@ use crate::sink::elasticsearch::retrying::{MOVING, retry};
 use crate::sink::elasticsearch::targets::Targets;
 
 impl Settling<'_, '_> {
-    /// Reports the outcomes of a request's items. Returns the lines to send again.
+    /// Reports the outcomes of a request's items. Returns the lines to send again. `sent_to`: the targets that were known
+    /// when the request was sent.
     pub(super) fn settle_items(
         &mut self,
         part: Vec<usize>,
         items: Vec<Item>,
+        sent_to: Generation,
         permit: Permit<'_>,
         patience: &mut Patience<'_>,
     ) -> Result<Vec<usize>, Stopped> {
@@ -30,11 +32,11 @@ impl Settling<'_, '_> {
         for (line, item) in part.into_iter().zip(items) {
             match item {
                 Item::Done => (self.on_final)(line, Final::Done),
-                Item::Elsewhere(index) => self.written_elsewhere(line, &index)?,
+                Item::Elsewhere(index) => {
+                    again.extend(self.written_elsewhere(line, &index, sent_to)?.then_some(line));
+                }
                 Item::ElsewhereWithRouting(index) => {
-                    if self.was_misrouted(line, &index)? {
-                        again.push(line);
-                    }
+                    again.extend(self.was_misrouted(line, &index, sent_to)?.then_some(line));
                 }
                 Item::Dropped(what) => self.dropped(line, what)?,
                 Item::Superseded => (self.on_final)(line, Final::Superseded),
@@ -62,8 +64,8 @@ impl Settling<'_, '_> {
     }
 
     /// Handles a document that was written to an index not known to be behind the name. The alias has moved, or a
-    /// pipeline sends the document elsewhere.
-    fn written_elsewhere(&mut self, line: usize, index: &str) -> Result<(), Stopped> {
+    /// pipeline sends the document elsewhere. Returns whether to send it again.
+    fn written_elsewhere(&mut self, line: usize, index: &str, sent_to: Generation) -> Result<bool, Stopped> {
         let kind = self.lines.kind(line);
         let mut targets = self.bulk.targets.now();
         if !targets.of(kind).holds(index) {
@@ -71,7 +73,7 @@ impl Settling<'_, '_> {
         }
         if targets.of(kind).holds(index) {
             (self.on_final)(line, Final::Done);
-            return Ok(());
+            return Ok(false);
         }
         if kind == ActionKind::Post && targets.tombstones.is_known && targets.tombstones.holds(index) {
             let message = format!(
@@ -81,7 +83,25 @@ impl Settling<'_, '_> {
             return self.bulk.fail(Failure::new(ExitCode::Refused, message));
         }
         let name = &targets.of(kind).name;
-        self.dropped(line, format!("it was written to {index}, which is not behind {name}"))
+        self.dropped_unless_moved(
+            line,
+            format!("it was written to {index}, which is not behind {name}"),
+            sent_to,
+        )
+    }
+
+    /// Handles a document that a pipeline has sent elsewhere, unless the targets have changed since then: the alias may
+    /// have moved twice. Returns whether to send it again.
+    fn dropped_unless_moved(
+        &mut self,
+        line: usize,
+        what: String,
+        sent_to: Generation,
+    ) -> Result<bool, Stopped> {
+        if self.bulk.targets.now().generation != sent_to {
+            return Ok(true);
+        }
+        self.dropped(line, what).map(|()| false)
     }
 
     /// Returns the targets as they are now, unless others than those of the generation `seen` are known.
@@ -93,17 +113,17 @@ impl Settling<'_, '_> {
     /// Handles a document that was written with the routing of another index. If its index needs a routing, too, it is in
     /// its place. If not, it may be in another shard than look-ups and deletes go to. Returns whether to send it again,
     /// without a routing.
-    fn was_misrouted(&mut self, line: usize, index: &str) -> Result<bool, Stopped> {
+    fn was_misrouted(&mut self, line: usize, index: &str, sent_to: Generation) -> Result<bool, Stopped> {
         let kind = self.lines.kind(line);
         let targets = self.newer_targets(self.bulk.targets.now().generation)?;
         let target = targets.of(kind);
         if !target.holds(index) || target.needs_routing_in(index) {
-            return self.written_elsewhere(line, index).map(|()| false);
+            return self.written_elsewhere(line, index, sent_to);
         }
         self.misrouted.push((line, index.to_owned()));
         if target.requires_routing() {
             let what = format!("it was written to {index}, which is not the write index of {}", target.name);
-            return self.dropped(line, what).map(|()| false);
+            return self.dropped_unless_moved(line, what, sent_to);
         }
         Ok(true)
     }
