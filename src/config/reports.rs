@@ -117,7 +117,7 @@ impl Reports {
             job,
             mode: settings.choice(entries::mode())?,
             source: settings.choice(entries::source())?,
-            shows_documents: settings.cli.output.as_deref() == Some("-"),
+            shows_documents: settings.value(entries::output()).map(Output::parse) == Some(Output::Stdout),
             dead_letters: settings.file(entries::dead_letter()).or(dead_letters),
             summary: settings.value(entries::summary_json()).map(Output::parse),
             max_rejected: RejectedLimit::read(settings)?,

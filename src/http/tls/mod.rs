@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 
 pub(super) use self::connector::TlsConnector;
 use self::verifier::{Trust, Verifier};
-use super::HttpSettings;
+use super::{CA_CERT, HttpSettings};
 use crate::common::exit::Failure;
 
 /// Builds the TLS configuration. It trusts the system's roots and the certificates of the CA file, or only the
@@ -35,10 +35,9 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
         Trust::new(system.unwrap_or_default(), own, settings.ca_fingerprint)
     });
     if settings.is_https && trust.as_ref().is_some_and(Trust::is_empty) {
-        return Err(Failure::usage(
-            "this system has no trusted root certificates: install them, \
-             or name a PEM file with ELASTICSEARCH_CA_CERT / --ca-cert",
-        ));
+        return Err(Failure::usage(format!(
+            "this system has no trusted root certificates: install them, or name a PEM file with {CA_CERT}"
+        )));
     }
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -61,7 +60,6 @@ mod tests {
 
     use super::*;
     use crate::common::exit::ExitCode;
-    use crate::http::CA_CERT;
     use crate::http::proxy::Proxies;
 
     #[test]

@@ -7,7 +7,7 @@ use super::client::{Client, Reply};
 use super::outcome::{URL_ADVICE, foreign_answer, is_unavailable};
 use super::product::Product;
 use crate::common::exit::{ExitCode, Failure};
-use crate::http::TransportError;
+use crate::http::{CA_CERT, TransportError};
 use crate::observe::finding::{Check, Status};
 
 /// Why there is no answer.
@@ -128,7 +128,7 @@ pub(super) fn answer(client: &Client, result: Result<Reply, TransportError>) -> 
             "certificate",
             format!(
                 "{url}: {error}: check the scheme and host in ELASTICSEARCH_URL and the dates of the \
-                 certificate, and name its issuer's root with ELASTICSEARCH_CA_CERT / --ca-cert"
+                 certificate, and name its issuer's root with {CA_CERT}"
             ),
         )),
         Err(error) => Err(NoAnswer::unavailable(format!("{url}: {error}"))),
